@@ -1,0 +1,42 @@
+"""The hashes that name things: documents, chunks, vectors, files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from moe_retrieval.types import Document
+
+_63_BITS = (1 << 63) - 1
+
+
+def hash63(data: bytes) -> int:
+    """blake2b cut to 63 bits: fits a signed 64-bit column and is never negative (FAISS keeps -1 for "no result")."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big") & _63_BITS
+
+
+def document_key(source: str, doc_id: str) -> int:
+    """Identity of a document: where it came from and its id there."""
+    return hash63(f"{source}\0{doc_id}".encode())
+
+
+def content_hash(document: Document, *, chunking: str) -> int:
+    """Changes when the document's rows would change: its text, title, sections, metadata, or the way it is chunked."""
+    sections = [(part.start, part.end, part.heading, part.page) for part in document.sections]
+    parts = [document.text, document.title, sections, dict(document.metadata), chunking]
+    return hash63(json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str).encode())
+
+
+def chunk_id(doc_key: int, ordinal: int) -> str:
+    """Name of the `ordinal`-th chunk of a document; the same on every machine that sees the same source."""
+    return f"{doc_key:016x}.{ordinal}"
+
+
+def file_sha256(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,217 @@
+"""The values that travel between the rooms: frozen, typed, without behaviour beyond `to_dict`."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+GENERAL = "general"
+"""Name of the pretrained, unchanged expert; domains without an expert of their own use it."""
+
+MetaValue = str | int | float | bool | None | list[str]
+
+
+class Mode(StrEnum):
+    """How candidates are found: by vector, by full text, or by both, fused."""
+
+    HYBRID = "hybrid"
+    VECTOR = "vector"
+    TEXT = "text"
+
+
+class Precision(StrEnum):
+    """Number format of the encoder's arithmetic; `auto` is bf16 where the device computes in it, else fp32."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+class ContextFormat(StrEnum):
+    """Outer form of an assembled context."""
+
+    MARKDOWN = "markdown"
+    XML = "xml"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A stretch `text[start:end]` of a document under one heading (or on one page); sections do not overlap."""
+
+    start: int
+    end: int
+    heading: str = ""
+    page: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The source unit. Identity is (source, id); `text` is what was extracted, and chunk offsets count its characters."""
+
+    id: str
+    text: str
+    source: str = ""
+    title: str = ""
+    metadata: Mapping[str, MetaValue] = field(default_factory=dict)
+    sections: tuple[Section, ...] = ()
+    domain: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The embedded unit. `text == document.text[start:end]`; `content`, what is embedded and searched, is `lead + text`."""
+
+    doc_id: str
+    source: str
+    ordinal: int
+    start: int
+    end: int
+    text: str
+    title: str = ""
+    section: str = ""
+    page: int | None = None
+    lead: str = ""
+
+    @property
+    def content(self) -> str:
+        return self.lead + self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One domain a text is sent to, and the router's probability for it (1.0 when the caller named the domain)."""
+
+    domain: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """How a hit came to its place: its route and its rank and score in each search (None: that search did not find it)."""
+
+    route_probability: float = 1.0
+    vector_rank: int | None = None
+    vector_score: float | None = None
+    text_rank: int | None = None
+    text_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One ranked chunk. `score`: higher is better; comparable within one answer only."""
+
+    rank: int
+    score: float
+    domain: str
+    doc_id: str
+    chunk_id: str
+    title: str
+    text: str
+    source: str
+    start: int
+    end: int
+    section: str = ""
+    page: int | None = None
+    metadata: Mapping[str, MetaValue] = field(default_factory=dict)
+    why: Why = Why()
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A span of a source document: `document.text[start:end] == text`."""
+
+    number: int
+    domain: str
+    doc_id: str
+    title: str
+    source: str
+    section: str
+    page: int | None
+    start: int
+    end: int
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Rendered text for a language model, at most `budget` tokens, with the citations that stand behind it."""
+
+    text: str
+    tokens: int
+    budget: int
+    citations: tuple[Citation, ...]
+    generation: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A file or document that was not indexed, and why."""
+
+    source: str
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that was passed over on purpose (an evaluation file, no domain to put it in); not a failure."""
+
+    source: str
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What a run of index or reindex did.
+
+    `documents` were read and accepted, `chunks` are stored in the domains they went to, `encoded` chunks were embedded
+    in this run; `unchanged`, `removed`, `rejected` and `vanished` count documents; `domains` gives chunks per domain,
+    `routed` the documents that the router placed.
+    """
+
+    documents: int = 0
+    chunks: int = 0
+    encoded: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    rejected: int = 0
+    vanished: int = 0
+    seconds: float = 0.0
+    generation: int = 0
+    domains: Mapping[str, int] = field(default_factory=dict)
+    routed: Mapping[str, int] = field(default_factory=dict)
+    rejections: tuple[Rejected, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def slug(name: str) -> str:
+    """The domain name that `name` stands for: lower-case letters, digits and single hyphens, at most 64 characters.
+
+    An empty string comes back for a name without a letter or digit; the caller says what that means to it.
+    """
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:64].strip("-")
