@@ -1,4 +1,4 @@
-"""Every error moeret raises on purpose: a sentence, a next step, and the exit code the command line gives it."""
+"""Every error moeret raises on purpose: a sentence, a next step, and an exit code for the command line."""
 
 from __future__ import annotations
 
@@ -23,10 +23,16 @@ class MoeretError(Exception):
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
     def to_dict(self) -> dict[str, object]:
-        return {"error": type(self).__name__, "message": self.message, "hint": self.hint, "exit_code": self.exit_code}
+        return {
+            "error": type(self).__name__,
+            "message": self.message,
+            "hint": self.hint,
+            "exit_code": self.exit_code,
+        }
 
 
-# --- what the caller asked for -------------------------------------------------------------------------------------
+# --- what the caller asked for
+# -------------------------------------------------------------------------------------
 
 
 class UsageError(MoeretError):
@@ -73,14 +79,16 @@ class MissingExtraError(MoeretError):
         super().__init__(f"{purpose} needs {package}", hint=f"pip install 'moeret[{extra}]'")
 
 
-# --- documents -----------------------------------------------------------------------------------------------------
+# --- documents
+# -----------------------------------------------------------------------------------------------------
 
 
 class RejectedError(MoeretError):
     """A document or file cannot be indexed; the reason is one line. The rest of the corpus goes on."""
 
 
-# --- encoder and experts -------------------------------------------------------------------------------------------
+# --- encoder and experts
+# -------------------------------------------------------------------------------------------
 
 
 class ModelError(MoeretError):
@@ -114,7 +122,8 @@ class StaleDomainError(MoeretError):
         self.domain = domain
 
 
-# --- the store -----------------------------------------------------------------------------------------------------
+# --- the store
+# -----------------------------------------------------------------------------------------------------
 
 
 class StoreError(MoeretError):

@@ -69,7 +69,7 @@ Filter = Comparison | OneOf | Not | And | Or
 _TOKEN = re.compile(
     r"""\s*(?:
         (?P<string>'(?:[^']|'')*'|"(?:[^"]|"")*")
-      | (?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?![A-Za-z_])
+      | (?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?![\w.])
       | (?P<operator><=|>=|!=|<>|==|=|<|>)
       | (?P<punctuation>[(),])
       | (?P<word>[A-Za-z_][\w.\-]*)
@@ -89,8 +89,8 @@ class _Token:
 def parse_filter(text: str) -> Filter:
     """The tree of a filter.
 
-    Fields are names of document metadata; values are 'strings' (a quote is doubled inside), numbers, true and false;
-    `=`, `!=`, `<`, `<=`, `>`, `>=`, `in (...)`, `not`, `and`, `or` and parentheses combine them.
+    Fields are names of document metadata; values are 'strings' (a quote is doubled inside), numbers, true and
+    false; `=`, `!=`, `<`, `<=`, `>`, `>=`, `in (...)`, `not`, `and`, `or` and parentheses combine them.
 
     Raises:
         FilterError: the text does not parse; the message shows where.
@@ -140,8 +140,10 @@ class _Parser:
         if self.place >= len(self.tokens):
             return FilterError(f"the filter ends too early: {expected}", hint="for example: year >= 2015")
         token = self.tokens[self.place]
-        return FilterError(f"the filter has {token.text!r} at character {token.at + 1}: {expected}",
-                           hint="for example: year >= 2015 and journal = 'BMJ'")
+        return FilterError(
+            f"the filter has {token.text!r} at character {token.at + 1}: {expected}",
+            hint="for example: year >= 2015 and journal = 'BMJ'",
+        )
 
     def _take(self, kind: str, *texts: str) -> str | None:
         if self.place < len(self.tokens):
@@ -198,7 +200,8 @@ class _Parser:
         if not self._take("punctuation", ")"):
             raise self._error("expected ',' or ')'")
         if len({type(value) for value in values}) > 1:
-            raise FilterError("the values after 'in' are of different types", hint="quote all of them, or none")
+            hint = "quote all of them, or none"
+            raise FilterError("the values after 'in' are of different types", hint=hint)
         return tuple(values)
 
     def _value(self) -> Value:

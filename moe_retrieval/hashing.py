@@ -15,7 +15,7 @@ _63_BITS = (1 << 63) - 1
 
 
 def hash63(data: bytes) -> int:
-    """blake2b cut to 63 bits: fits a signed 64-bit column and is never negative (FAISS keeps -1 for "no result")."""
+    """blake2b cut to 63 bits: fits a signed 64-bit column, never negative (FAISS: -1 is "no result")."""
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big") & _63_BITS
 
 
@@ -25,7 +25,7 @@ def document_key(source: str, doc_id: str) -> int:
 
 
 def content_hash(document: Document, *, chunking: str) -> int:
-    """Changes when the document's rows would change: its text, title, sections, metadata, or the way it is chunked."""
+    """Changes when the document's rows would: its text, title, sections, metadata, or how it is chunked."""
     sections = [(part.start, part.end, part.heading, part.page) for part in document.sections]
     parts = [document.text, document.title, sections, dict(document.metadata), chunking]
     return hash63(json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str).encode())

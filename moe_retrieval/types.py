@@ -26,7 +26,7 @@ class Mode(StrEnum):
 
 
 class Precision(StrEnum):
-    """Number format of the encoder's arithmetic; `auto` is bf16 where the device computes in it, else fp32."""
+    """Number format of the encoder; `auto` is bf16 where the device computes in it, else fp32."""
 
     AUTO = "auto"
     FP32 = "fp32"
@@ -43,7 +43,7 @@ class ContextFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A stretch `text[start:end]` of a document under one heading (or on one page); sections do not overlap."""
+    """A stretch `text[start:end]` of a document under one heading or on one page; no overlaps."""
 
     start: int
     end: int
@@ -53,7 +53,9 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The source unit. Identity is (source, id); `text` is what was extracted, and chunk offsets count its characters."""
+    """The source unit. Identity is (source, id); `text` is what was extracted, and chunk offsets count its
+    characters.
+    """
 
     id: str
     text: str
@@ -66,7 +68,9 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The embedded unit. `text == document.text[start:end]`; `content`, what is embedded and searched, is `lead + text`."""
+    """The embedded unit. `text == document.text[start:end]`; `content`, what is embedded and searched, is
+    `lead + text`.
+    """
 
     doc_id: str
     source: str
@@ -86,7 +90,9 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One domain a text is sent to, and the router's probability for it (1.0 when the caller named the domain)."""
+    """One domain a text is sent to, and the router's probability for it (1.0 when the caller named the
+    domain).
+    """
 
     domain: str
     probability: float
@@ -94,7 +100,9 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """How a hit came to its place: its route and its rank and score in each search (None: that search did not find it)."""
+    """How a hit came to its place: its route and its rank and score in each search (None: that search did not
+    find it).
+    """
 
     route_probability: float = 1.0
     vector_rank: int | None = None
@@ -147,7 +155,7 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Rendered text for a language model, at most `budget` tokens, with the citations that stand behind it."""
+    """Rendered text for a language model, at most `budget` tokens, with its citations."""
 
     text: str
     tokens: int
@@ -185,9 +193,9 @@ class Skipped:
 class IndexReport:
     """What a run of index or reindex did.
 
-    `documents` were read and accepted, `chunks` are stored in the domains they went to, `encoded` chunks were embedded
-    in this run; `unchanged`, `removed`, `rejected` and `vanished` count documents; `domains` gives chunks per domain,
-    `routed` the documents that the router placed.
+    `documents` were read and accepted, `chunks` are stored in the domains they went to, `encoded` chunks were
+    embedded in this run; `unchanged`, `removed`, `rejected` and `vanished` count documents; `domains` gives
+    chunks per domain, `routed` the documents that the router placed.
     """
 
     documents: int = 0
@@ -209,7 +217,8 @@ class IndexReport:
 
 
 def slug(name: str) -> str:
-    """The domain name that `name` stands for: lower-case letters, digits and single hyphens, at most 64 characters.
+    """The domain name that `name` stands for: lower-case letters, digits and single hyphens, at most 64
+    characters.
 
     An empty string comes back for a name without a letter or digit; the caller says what that means to it.
     """
