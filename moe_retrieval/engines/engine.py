@@ -1,0 +1,26 @@
+"""What an encoder asks of whatever computes its vectors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from moe_retrieval.engines.batches import Budget
+
+
+class Engine(Protocol):
+    """A loaded model. `embed` may be called from several threads."""
+
+    @property
+    def budget(self) -> Budget:
+        """How much one call should carry to be fast."""
+        ...
+
+    def embed(self, token_ids: Sequence[Sequence[int]], *, expert: str) -> NDArray[np.float32]:
+        """Pooled vectors (n, dim), not normalised, of token ids that include the special tokens."""
+        ...

@@ -1,0 +1,264 @@
+"""What a model folder says: family, sizes, experts, pooling, limits. JSON only; nothing in it runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from moe_retrieval.errors import ModelError, did_you_mean
+from moe_retrieval.model.weights import Digests, digests_of, read_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FAMILIES = {"bert": "bert", "moe_bert": "bert"}
+"""`model_type` of a config.json -> the family that computes it."""
+
+# Only these fields of a config.json reach the model: others may ask transformers to fetch code or kernels.
+_SIZES = {
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+}
+_RATES = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "layer_norm_eps": 1e-12}
+_MOST = 10_000_000
+_POOLINGS = ("mean", "cls")
+_MODULES = ("Transformer", "Pooling", "Normalize")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A checked description of a model folder; no weights are read yet."""
+
+    folder: Path
+    name: str
+    family: str
+    config: Mapping[str, Any]
+    weights: tuple[Path, ...]
+    tokenizer: Path
+    pooling: str
+    max_length: int
+    lower_case: bool = False
+    prompts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    experts: tuple[str, ...] = ("general",)
+    domains: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    moe_layers: tuple[int, ...] = ()
+    routing: str = "index"
+
+    @property
+    def dim(self) -> int:
+        return int(self.config["hidden_size"])
+
+    @property
+    def layers(self) -> int:
+        return int(self.config["num_hidden_layers"])
+
+    def digests(self) -> Digests:
+        """Digests of the weights, computed anew from the files."""
+        return digests_of(read_tensors(self.weights))
+
+
+def open_source(folder: Path, *, name: str = "") -> ModelSource:
+    """Read what a model folder says.
+
+    Raises:
+        ModelError: a file is missing, damaged or pickled, or the model is of a kind that is not supported.
+    """
+    if not folder.is_dir():
+        raise ModelError(
+            f"there is no model folder {folder}", hint="give a folder with config.json, or a hub id"
+        )
+    raw = _read_object(folder / "config.json")
+    family = _family(raw, folder)
+    sizes = _bert_fields(raw, folder)
+    modules = _modules(folder)
+    return ModelSource(
+        folder=folder,
+        name=name or folder.name,
+        family=family,
+        config=MappingProxyType(sizes),
+        weights=_weights(folder),
+        tokenizer=_tokenizer(folder),
+        pooling=_pooling(folder, modules),
+        max_length=_max_length(folder, positions=sizes["max_position_embeddings"]),
+        lower_case=_optional(folder / "sentence_bert_config.json").get("do_lower_case") is True,
+        prompts=_prompts(folder),
+        **_experts(raw, layers=sizes["num_hidden_layers"], folder=folder),
+    )
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path.parent} has no {path.name}", hint="is it the folder of a model?") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read as JSON: {error}", hint="fetch the model again") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} holds no JSON object", hint="fetch the model again")
+    return value
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return _read_object(path) if path.is_file() else {}
+
+
+def _family(raw: Mapping[str, Any], folder: Path) -> str:
+    kind = raw.get("model_type")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise ModelError(
+            f"{folder} holds a model of type {kind!r}, which is not supported",
+            hint=did_you_mean(str(kind), FAMILIES),
+        )
+    if raw.get("is_decoder") or raw.get("add_cross_attention"):
+        raise ModelError(
+            f"{folder} holds a decoder, which does not embed texts", hint="give an encoder model"
+        )
+    if raw.get("position_embedding_type", "absolute") != "absolute":
+        raise ModelError(
+            f"{folder} uses relative positions, which is not supported", hint="give another model"
+        )
+    return FAMILIES[kind]
+
+
+def _bert_fields(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    fields: dict[str, Any] = {name: raw.get(name, usual) for name, usual in (_SIZES | _RATES).items()}
+    for name in _SIZES:
+        if type(fields[name]) is not int or not 0 < fields[name] <= _MOST:
+            raise _bad_field(folder, name, fields[name])
+    for name in _RATES:
+        if type(fields[name]) not in (int, float) or not 0 <= fields[name] < 1:
+            raise _bad_field(folder, name, fields[name])
+    fields["hidden_act"] = raw.get("hidden_act", "gelu")
+    fields["pad_token_id"] = raw.get("pad_token_id", 0)
+    if not isinstance(fields["hidden_act"], str):
+        raise _bad_field(folder, "hidden_act", fields["hidden_act"])
+    if fields["pad_token_id"] is not None and fields["pad_token_id"] not in range(fields["vocab_size"]):
+        raise _bad_field(folder, "pad_token_id", fields["pad_token_id"])
+    if fields["hidden_size"] % fields["num_attention_heads"]:
+        raise _bad_field(folder, "num_attention_heads", fields["num_attention_heads"])
+    return fields
+
+
+def _bad_field(folder: Path, name: str, value: object) -> ModelError:
+    return ModelError(
+        f"{folder / 'config.json'} has an impossible {name}: {value!r}", hint="fetch the model again"
+    )
+
+
+def _weights(folder: Path) -> tuple[Path, ...]:
+    if (whole := folder / "model.safetensors").is_file():
+        return (whole,)
+    if (index := folder / "model.safetensors.index.json").is_file():
+        shards = _read_object(index).get("weight_map")
+        names = sorted(set(shards.values())) if isinstance(shards, dict) else []
+        if names and all(isinstance(name, str) and "/" not in name for name in names):
+            return tuple(folder / name for name in names)
+        raise ModelError(f"{index} names no files of weights", hint="fetch the model again")
+    if pickled := sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt")):
+        raise ModelError(
+            f"{folder} has its weights as a pickle ({pickled[0].name}), which can run code when it is read",
+            hint="save the model as safetensors: model.save_pretrained(folder, safe_serialization=True)",
+        )
+    raise ModelError(f"{folder} has no model.safetensors", hint="fetch the model again")
+
+
+def _tokenizer(folder: Path) -> Path:
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise ModelError(
+            f"{folder} has no tokenizer.json",
+            hint="save it with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
+        )
+    return file
+
+
+def _modules(folder: Path) -> dict[str, str]:
+    """Kind -> sub-folder of the sentence-transformers modules; empty for a plain model folder."""
+    path = folder / "modules.json"
+    if not path.is_file():
+        return {}
+    try:
+        listed = json.loads(path.read_text("utf-8"))
+        modules = {str(entry["type"]).rpartition(".")[2]: str(entry["path"]) for entry in listed}
+    except (OSError, ValueError, RecursionError, TypeError, KeyError) as error:
+        raise ModelError(f"{path} is not a list of modules: {error}", hint="fetch the model again") from error
+    if strange := sorted(set(modules) - set(_MODULES)):
+        raise ModelError(
+            f"{folder} adds a {strange[0]} module after the encoder, which is not supported",
+            hint=f"supported: {', '.join(_MODULES)}",
+        )
+    return modules
+
+
+def _pooling(folder: Path, modules: Mapping[str, str]) -> str:
+    place = modules.get("Pooling", "1_Pooling")
+    if ".." in place or place.startswith("/"):
+        raise ModelError(
+            f"{folder} keeps its pooling outside of itself: {place}", hint="fetch the model again"
+        )
+    raw = _optional(folder / place / "config.json")
+    old = [name for name, on in raw.items() if name.startswith("pooling_mode_") and on is True]
+    modes = raw.get("pooling_mode") or [name.removeprefix("pooling_mode_") for name in old] or ["mean"]
+    listed = [modes] if isinstance(modes, str) else list(modes)
+    names = [str(mode).removesuffix("_tokens").removesuffix("_token") for mode in listed]
+    if len(names) != 1 or raw.get("include_prompt") is False:
+        raise ModelError(
+            f"{folder} pools by {', '.join(names)}, which is not supported", hint=_known_poolings()
+        )
+    return check_pooling(names[0])
+
+
+def check_pooling(name: str) -> str:
+    """`name`, if it is a way of pooling that the engines know.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if name not in _POOLINGS:
+        raise ModelError(f"pooling {name!r} is not supported", hint=_known_poolings())
+    return name
+
+
+def _known_poolings() -> str:
+    return f"supported: {', '.join(_POOLINGS)}"
+
+
+def _max_length(folder: Path, *, positions: int) -> int:
+    said = _optional(folder / "sentence_bert_config.json").get("max_seq_length")
+    if said is None:
+        said = _optional(folder / "tokenizer_config.json").get("model_max_length")
+    if isinstance(said, int | float) and said >= 8:
+        return min(int(said), positions)
+    return positions
+
+
+def _prompts(folder: Path) -> Mapping[str, str]:
+    said = _optional(folder / "config_sentence_transformers.json").get("prompts")
+    named = {str(k): v for k, v in said.items() if isinstance(v, str)} if isinstance(said, dict) else {}
+    document = named.get("document") or named.get("passage") or ""
+    return MappingProxyType({"query": named.get("query", ""), "document": document})
+
+
+def _experts(raw: Mapping[str, Any], *, layers: int, folder: Path) -> dict[str, Any]:
+    """The fields of ours in a config.json; a dense model has one expert and could have one in every layer."""
+    experts = raw.get("experts") or ["general"]
+    domains = raw.get("domains") or {}
+    chosen = raw.get("moe_layers")
+    where = list(range(layers)) if chosen is None else chosen
+    if not isinstance(experts, list) or experts[0] != "general" or len({*map(str, experts)}) < len(experts):
+        raise _bad_field(folder, "experts", experts)
+    if not isinstance(domains, dict) or not set(domains.values()) <= set(experts):
+        raise _bad_field(folder, "domains", domains)
+    if not isinstance(where, list) or not set(where) <= set(range(layers)):
+        raise _bad_field(folder, "moe_layers", where)
+    if (routing := raw.get("routing", "index")) != "index":
+        raise _bad_field(folder, "routing", routing)
+    return {"experts": tuple(experts), "domains": MappingProxyType(domains), "moe_layers": tuple(where)}

@@ -1,0 +1,206 @@
+"""Which domains a text belongs to, with probabilities that mean what they say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moe_retrieval.errors import ChecksumError, ModelError, UsageError
+from moe_retrieval.types import Route
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_HELD_OUT = 5  # every fifth document of a domain sets the temperature
+_STRENGTH = 10.0  # inverse regularisation on unit vectors
+_METADATA = "moeret_router"
+_ENOUGH = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """A linear classifier over vectors of the general expert, its softmax scaled by a fitted temperature.
+
+    `weights` (domains, dim) and `bias` (domains,) give logits; `temperature` divides
+    them (Guo et al., ICML 2017).
+    """
+
+    domains: tuple[str, ...]
+    weights: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    temperature: float = 1.0
+
+    @classmethod
+    def fit(
+        cls, vectors: NDArray[np.float32], labels: Sequence[str], *, groups: NDArray[np.int64], seed: int = 0
+    ) -> Router:
+        """Learn from vectors (n, dim) with their domains; `groups` are document keys, never split.
+
+        Raises:
+            UsageError: there is nothing to learn from, or the lengths differ.
+        """
+        if len(labels) == 0 or not len(labels) == len(vectors) == len(groups):
+            raise UsageError(
+                f"a router needs one label and one document key per vector, not "
+                f"{len(labels)} and {len(groups)} for {len(vectors)} vectors",
+                hint="index documents first",
+            )
+        domains = tuple(sorted(set(labels)))
+        if len(domains) == 1:
+            return cls(domains, np.zeros((1, vectors.shape[1])), np.zeros(1))
+        places = {domain: place for place, domain in enumerate(domains)}
+        targets = np.array([places[label] for label in labels])
+        held = _held_out(targets, groups, seed=seed)
+        temperature = 1.0
+        if held is not None:
+            trial = cls(domains, *_regression(vectors[~held], targets[~held]))
+            temperature = _temperature(trial.logits(vectors[held]), targets[held])
+        return cls(domains, *_regression(vectors, targets), temperature)
+
+    def logits(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Scores (n, domains) before temperature and softmax."""
+        scores: NDArray[np.float64] = np.atleast_2d(vectors).astype(np.float64) @ self.weights.T + self.bias
+        return scores
+
+    def probabilities(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Probabilities (n, domains), in the order of `domains`; each row sums to one."""
+        return np.exp(_log_softmax(self.logits(vectors) / self.temperature))
+
+    def route(
+        self, vector: NDArray[np.float32], *, mass: float = 0.9, at_most: int | None = None
+    ) -> tuple[Route, ...]:
+        """The fewest domains that together hold `mass` of the probability, best first, ties by name.
+
+        Raises:
+            UsageError: mass is not in (0, 1], or at_most is below one.
+        """
+        if not 0 < mass <= 1 or (at_most is not None and at_most < 1):
+            raise UsageError(
+                f"cannot route with mass {mass} and at_most {at_most}", hint="mass is above 0, up to 1"
+            )
+        chances = self.probabilities(vector)[0].tolist()
+        ranked = sorted(zip(self.domains, chances, strict=True), key=lambda pair: (-pair[1], pair[0]))
+        taken: list[Route] = []
+        for domain, chance in ranked[:at_most]:
+            taken.append(Route(domain, chance))
+            if sum(route.probability for route in taken) >= mass - _ENOUGH:
+                break
+        return tuple(taken)
+
+    def save(self, folder: Path) -> str:
+        """Write `<folder>/<sha>.safetensors`, whole or not at all; returns the sha256 of its bytes."""
+        data = self._to_bytes()
+        sha = hashlib.sha256(data).hexdigest()
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = folder / f".{sha}.{os.getpid()}"
+        with fresh.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        fresh.replace(folder / f"{sha}.safetensors")
+        return sha
+
+    def _to_bytes(self) -> bytes:
+        from safetensors.numpy import save
+
+        tensors = {"weights": self.weights, "bias": self.bias, "temperature": np.array([self.temperature])}
+        # one key only: the order of several is not fixed, and the file is named by its bytes
+        said = json.dumps({"format": 1, "domains": list(self.domains)}, sort_keys=True)
+        contiguous = {name: np.ascontiguousarray(value, np.float64) for name, value in tensors.items()}
+        return bytes(save(contiguous, metadata={_METADATA: said}))
+
+    @classmethod
+    def load(cls, path: Path) -> Router:
+        """Read a saved router.
+
+        Raises:
+            ChecksumError: the bytes are not those the file is named by.
+            ModelError: the file cannot be read as a router.
+        """
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ModelError(
+                f"the router {path} cannot be read: {error.strerror}", hint="moeret index again"
+            ) from error
+        sha = hashlib.sha256(data).hexdigest()
+        if sha != path.stem:
+            raise ChecksumError(
+                f"{path} has sha256 {sha[:12]}, not the one it is named by", hint="moeret index fits it again"
+            )
+        return cls._from_bytes(data, path)
+
+    @classmethod
+    def _from_bytes(cls, data: bytes, path: Path) -> Router:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        try:
+            tensors = load(data)
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            said = json.loads(header["__metadata__"][_METADATA])
+            domains = tuple(str(domain) for domain in said["domains"])
+            router = cls(domains, tensors["weights"], tensors["bias"], float(tensors["temperature"][0]))
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(
+                f"{path} is not a router: {error}", hint="moeret index fits a new one"
+            ) from error
+        return router
+
+
+def _held_out(
+    targets: NDArray[np.int64], groups: NDArray[np.int64], *, seed: int
+) -> NDArray[np.bool_] | None:
+    """Rows of a fifth of each domain's documents; None when a domain has a single document."""
+    generator = np.random.default_rng(seed)
+    firsts = {int(group): int(target) for group, target in zip(groups[::-1], targets[::-1], strict=True)}
+    chosen: list[int] = []
+    for domain in range(int(targets.max()) + 1):
+        documents = np.array(sorted(group for group, home in firsts.items() if home == domain))
+        if len(documents) < 2:
+            return None
+        chosen.extend(generator.permutation(documents)[: max(1, len(documents) // _HELD_OUT)].tolist())
+    held = np.isin(groups, chosen)
+    enough = len(np.unique(targets[~held])) == int(targets.max()) + 1
+    return held if enough else None
+
+
+def _regression(
+    vectors: NDArray[np.float32], targets: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights (domains, dim) and bias of a multinomial logistic regression."""
+    from sklearn.linear_model import LogisticRegression
+
+    # balanced: how many documents a domain has says little about how many queries are meant for it
+    model: Any = LogisticRegression(C=_STRENGTH, class_weight="balanced", max_iter=1_000)
+    model.fit(vectors.astype(np.float64), targets)
+    weights, bias = np.asarray(model.coef_), np.asarray(model.intercept_)
+    if len(weights) == 1:  # two domains: the library keeps the second one's logit only
+        return np.vstack([np.zeros_like(weights), weights]), np.append(0.0, bias)
+    return weights, bias
+
+
+def _temperature(logits: NDArray[np.float64], targets: NDArray[np.int64]) -> float:
+    """The divisor of the logits under which held-out labels are likeliest."""
+    from scipy.optimize import minimize_scalar
+
+    rows = np.arange(len(targets))
+
+    def loss(log_temperature: float) -> float:
+        return -float(_log_softmax(logits / np.exp(log_temperature))[rows, targets].mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded").x))
+
+
+def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    scores: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return scores

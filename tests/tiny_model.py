@@ -1,0 +1,105 @@
+"""A small random BERT as a model folder, the same for the same seed: real files, no download."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from moe_retrieval.model.bert import MoEBertModel
+
+WORDS = (  # noqa: SIM905 - reads better as a sentence
+    "the a of in and heart lung skin attack disease patient risk drug dose trial blood pressure "
+    "cell immune worm malaria aspirin stroke smoking cough tumour light sun joint pain fever"
+).split()
+
+
+def build_tiny_bert(
+    folder: Path, *, seed: int = 0, dim: int = 32, layers: int = 2, max_length: int = 32
+) -> Path:
+    """Write configuration, weights, tokenizer and the sentence-transformers files; returns `folder`."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = _write_tokenizer(folder / "tokenizer.json")
+    config = BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=dim,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=2 * dim,
+        max_position_embeddings=64,
+        initializer_range=0.3,  # far from linear, so that a wrong expert shows
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = BertModel(config)
+    model.save_pretrained(folder)
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
+    _write(folder / "modules.json", _modules())
+    _write(
+        folder / "1_Pooling" / "config.json",
+        {"word_embedding_dimension": dim, "pooling_mode_mean_tokens": True},
+    )
+    return folder
+
+
+def different(model: MoEBertModel, *names: str) -> MoEBertModel:
+    """`model` with experts of these names added, each with weights of its own."""
+    import torch
+
+    from moe_retrieval.model import surgery
+
+    for seed, name in enumerate(names, start=1):
+        surgery.add_expert(model, name)
+        generator = torch.Generator().manual_seed(seed)
+        number = surgery.expert_number(model, name)
+        with torch.no_grad():
+            for layer in model.encoder.layer:
+                if layer.experts is not None:
+                    for weight in layer.experts[number].parameters():
+                        weight.add_(torch.randn(weight.shape, generator=generator) * 0.3)
+    return model
+
+
+def _modules() -> list[dict[str, object]]:
+    kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    return [
+        {"idx": at, "name": str(at), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for at, (path, kind) in enumerate(kinds)
+    ]
+
+
+def _write_tokenizer(path: Path) -> int:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + list("0123456789.,:;?!-[]()")
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *WORDS,
+        *letters,
+        *(f"##{letter}" for letter in letters),
+    ]
+    vocabulary = {piece: at for at, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106 - a token of text
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    ends = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    tokenizer.enable_truncation(8)  # like many published files: a loader must switch it off
+    tokenizer.save(str(path))
+    return len(vocabulary)
+
+
+def _write(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), "utf-8")
