@@ -1,0 +1,1 @@
+"""The store: LanceDB tables, a catalog of generations, and search structures derived from them."""

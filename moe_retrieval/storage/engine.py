@@ -1,0 +1,124 @@
+"""Lance, LanceDB and FAISS, imported in one place; what they raise becomes an error of the store.
+
+The engine raises errors whose text holds paths of its own source files; a user gets a sentence, a next step,
+and none of those paths. Reading goes through `lance` (pylance), because importing
+`lancedb` takes a second or more; writing goes through `lancedb`. Both carry the same Lance core.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from moe_retrieval.errors import (
+    StoreConflictError,
+    StoreCorruptError,
+    StoreError,
+    StoreFullError,
+    StoreReadOnlyError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_ENGINE_PLACE = re.compile(r",?\s*\S*\.rs:\d+(:\d+)?")
+_KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("full", ("no space left", "os error 28", "os error 122", "file too large", "os error 27")),
+    (
+        "read-only",
+        ("permission denied", "read-only file system", "os error 1)", "os error 13", "os error 30"),
+    ),
+    ("conflict", ("commit conflict", "incompatible transaction", "ambiguous merge")),
+    (
+        "corrupt",
+        (
+            "not found",
+            "does not exist",
+            "corrupt",
+            "fill whole buffer",
+            "invalid range",
+            "range end index",
+            "range start",
+            "magic",
+            "unexpected end",
+            "decod",
+            "checksum",
+            "os error 2)",
+            "out of range",
+            "out of bounds",
+            "protobuf",
+            "file size is too small",
+            "panicked",
+            "utf-8",
+            "ioerror",
+            "lance error: io",
+            "external error",
+            "encountered internal error",
+        ),
+    ),
+)
+
+
+def lance() -> Any:
+    """The pylance module, its log kept off stderr."""
+    os.environ.setdefault("LANCE_LOG", "error")
+    import lance as module
+
+    return module
+
+
+def faiss() -> Any:
+    """The FAISS module, of whichever package brought it (faiss-cpu or faiss-gpu)."""
+    import faiss as module
+
+    return module
+
+
+def connect(folder: Path) -> Any:
+    """A LanceDB connection whose reads are up to date (the default handle is a snapshot).
+
+    The path is absolute: a relative one that begins with "db" would be taken for a cloud address.
+    """
+    os.environ.setdefault("LANCE_LOG", "error")
+    import lancedb
+
+    return lancedb.connect(str(folder.resolve()), read_consistency_interval=timedelta(0))
+
+
+@contextlib.contextmanager
+def engine_faults(doing: str) -> Iterator[None]:
+    """Turn an engine failure inside the block into a StoreError; `doing` completes "could not ..."."""
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError) as error:
+        raise classify(error, doing=doing) from error
+
+
+def classify(error: Exception, *, doing: str) -> StoreError:
+    """The typed error an engine failure stands for, told apart by words in its text (it has no codes)."""
+    text = str(error).lower()
+    kind = next((kind for kind, words in _KINDS if any(word in text for word in words)), "")
+    if kind == "full":
+        hint = "free some space and run it again"
+        return StoreFullError(f"could not {doing}: the disk is full", hint=hint)
+    if kind == "read-only":
+        hint = "check who owns the store's folder"
+        return StoreReadOnlyError(f"could not {doing}: permission denied", hint=hint)
+    if kind == "conflict":
+        hint = "run it again"
+        return StoreConflictError(f"could not {doing}: another writer got in between", hint=hint)
+    if kind == "corrupt":
+        hint = "restore the store from a copy, or delete it and index again"
+        return StoreCorruptError(f"could not {doing}: {plain(error)}", hint=hint)
+    return StoreError(f"could not {doing}: {plain(error)}", hint="run it again; if it stays, index anew")
+
+
+def plain(error: Exception) -> str:
+    """The engine's own words without the places in its source, at most 200 characters."""
+    text = _ENGINE_PLACE.sub("", " ".join(str(error).split()))
+    text = text.removeprefix("lance error: ").strip(" ,.:")
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -1,0 +1,46 @@
+"""Exact search by reading vectors: what approximate searches are measured against, and fall back to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moe_retrieval.storage.found import Found
+from moe_retrieval.storage.rows import VECTOR, to_numpy
+
+if TYPE_CHECKING:
+    from moe_retrieval.storage.view import TableView
+
+
+def search_at(
+    view: TableView, queries: np.ndarray, *, k: int, keys: np.ndarray, offsets: np.ndarray
+) -> list[Found]:
+    """The k best of the rows at `offsets`, whose keys are `keys`, for each query, float32 (n, dim)."""
+    if not len(offsets):
+        return [Found.ranked(keys, np.zeros(0, np.float32), k=k) for _ in queries]
+    order = np.argsort(offsets)  # rows are read fastest in their own order
+    scores = queries @ view.vectors(offsets[order]).T  # (queries, rows)
+    return [Found.ranked(keys[order], row, k=k) for row in scores]
+
+
+def search_all(
+    view: TableView, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None
+) -> list[Found]:
+    """The k best of all rows, or of those whose keys are `allowed`, reading the table once in batches."""
+    best = [Found.nothing() for _ in queries]
+    for batch in view.batches(["key", VECTOR]):
+        keys, vectors = batch["key"].to_numpy(), to_numpy(batch[VECTOR])
+        if allowed is not None:
+            chosen = np.isin(keys, allowed)
+            keys, vectors = keys[chosen], vectors[chosen]
+        for place, scores in enumerate(queries @ vectors.T):
+            best[place] = join(best[place], Found(keys, scores), k=k)
+    return best
+
+
+def join(one: Found, other: Found, *, k: int) -> Found:
+    """The k best of two lists without common keys."""
+    return Found.ranked(
+        np.concatenate([one.keys, other.keys]), np.concatenate([one.scores, other.scores]), k=k
+    )

@@ -1,0 +1,60 @@
+"""Exact vector search by LanceDB itself: needs no index file and no FAISS, and is always up to date."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moe_retrieval.errors import BadVectorError
+from moe_retrieval.storage import exact
+from moe_retrieval.storage.engine import engine_faults
+from moe_retrieval.storage.found import untied
+from moe_retrieval.storage.rows import VECTOR
+
+if TYPE_CHECKING:
+    from moe_retrieval.storage.found import Found
+    from moe_retrieval.storage.index import IndexInfo
+    from moe_retrieval.storage.view import TableView
+
+_LONGEST_LIST = 10_000
+
+
+class LanceIndex:
+    """Search of one table version, reading its vectors each time."""
+
+    def __init__(self, view: TableView, *, info: IndexInfo) -> None:
+        self.info = info
+        self._view = view
+
+    def search(self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None) -> list[Found]:
+        """The k best rows per query, float32 (n, dim); fewer only where fewer exist.
+
+        `allowed`: int64 keys to choose from.
+        """
+        wanted = np.ascontiguousarray(np.atleast_2d(queries), np.float32)
+        if wanted.shape[1] != self._view.dim:
+            raise BadVectorError(
+                f"a query has width {wanted.shape[1]}, table {self._view.name} has {self._view.dim}",
+                hint="query with the model the store was written with",
+            )
+        if allowed is not None and len(allowed) > _LONGEST_LIST:
+            return exact.search_all(self._view, wanted, k=k, allowed=allowed)
+        return [self._one(query, k=k, allowed=allowed) for query in wanted]
+
+    def offsets(self, keys: np.ndarray) -> np.ndarray | None:
+        """None: rows are fetched by key."""
+        return None
+
+    def _one(self, query: np.ndarray, *, k: int, allowed: np.ndarray | None) -> Found:
+        where = None if allowed is None else f"key IN ({','.join(map(str, allowed.tolist())) or '-1'})"
+
+        def search(limit: int) -> tuple[np.ndarray, np.ndarray]:
+            nearest = {"column": VECTOR, "q": query, "k": limit, "metric": "dot", "use_index": False}
+            with engine_faults(f"search table {self._view.name}"):
+                found = self._view.dataset.scanner(
+                    columns=["key", "_distance"], nearest=nearest, filter=where, prefilter=where is not None
+                ).to_table()
+            return found["key"].to_numpy(), 1.0 - found["_distance"].to_numpy()
+
+        return untied(search, k=k)

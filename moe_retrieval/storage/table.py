@@ -1,0 +1,229 @@
+"""One domain's table as its writer sees it: the latest version. Used under the store's lease."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from moe_retrieval.errors import BadVectorError, StoreConflictError
+from moe_retrieval.storage.catalog import DomainEntry
+from moe_retrieval.storage.engine import connect, engine_faults, lance
+from moe_retrieval.storage.found import Found as Found
+from moe_retrieval.storage.rows import (
+    CONTENT,
+    FINGERPRINT,
+    MAX_FIELDS,
+    VECTOR,
+    align,
+    metadata_columns,
+    schema,
+)
+from moe_retrieval.storage.view import TableView as TableView
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FRAGMENT_ROWS = 131_072
+"""Fragments of this size are left alone by compaction, so its cost does not grow with the table."""
+
+_KEYS_PER_DELETE = 10_000
+
+
+class StoredDocuments(NamedTuple):
+    """A table's documents by key: int64 keys, int64 content hashes, and whether all parts are there."""
+
+    keys: np.ndarray
+    hashes: np.ndarray
+    complete: np.ndarray
+
+
+class Table:
+    """The latest version of a table."""
+
+    def __init__(self, folder: Path, *, name: str) -> None:
+        self.folder = folder
+        self.name = name
+        self._path = folder / f"{name}.lance"
+        self._writer: Any = None
+        with engine_faults(f"open table {name}"):
+            found = self._dataset().schema
+            self.dim: int = found.field(VECTOR).type.list_size
+            self.fingerprint: str = bytes((found.metadata or {}).get(FINGERPRINT, b"")).decode()
+
+    @classmethod
+    def create(cls, folder: Path, *, name: str, dim: int, fingerprint: str) -> Table:
+        """An empty table. Its text index exists from the start: rows it does not hold yet are searched with
+        its stemming and stop words all the same.
+        """
+        with engine_faults(f"create table {name}"):
+            made = connect(folder).create_table(name, schema=schema(dim, fingerprint=fingerprint))
+        table = cls(folder, name=name)
+        table._writer = made
+        table._index_text()
+        return table
+
+    @property
+    def version(self) -> int:
+        with engine_faults(f"open table {self.name}"):
+            return int(self._dataset().version)
+
+    @property
+    def rows(self) -> int:
+        with engine_faults(f"count the rows of table {self.name}"):
+            return int(self._dataset().count_rows())
+
+    def documents(self) -> StoredDocuments:
+        """What is stored of which documents; one that a killed run left in parts is not complete."""
+        table = self._columns("doc_key", "doc_hash", "parts")
+        keys, hashes, parts = (table[name].to_numpy() for name in ("doc_key", "doc_hash", "parts"))
+        order = np.argsort(keys, kind="stable")
+        keys, hashes, parts = keys[order], hashes[order], parts[order]
+        unique, first, counts = np.unique(keys, return_index=True, return_counts=True)
+        same = np.ones(len(keys), bool)
+        same[1:] = (keys[1:] != keys[:-1]) | ((hashes[1:] == hashes[:-1]) & (parts[1:] == parts[:-1]))
+        uniform = np.logical_and.reduceat(same, first) if len(unique) else np.zeros(0, bool)
+        return StoredDocuments(unique, hashes[first], uniform & (counts == parts[first]))
+
+    def keys(self) -> np.ndarray:
+        """Keys (int64) of all rows."""
+        return np.asarray(self._columns("key")["key"].to_numpy())
+
+    def sources(self, keys: np.ndarray) -> dict[int, str]:
+        """Where the documents with these keys came from."""
+        wanted, found = np.unique(np.asarray(keys, np.int64)), dict[int, str]()
+        if not len(wanted):
+            return found
+        with engine_faults(f"read the sources of table {self.name}"):
+            for batch in self._dataset().to_batches(columns=["doc_key", "source"]):
+                unique, places = np.unique(batch["doc_key"].to_numpy(), return_index=True)
+                here = np.isin(unique, wanted)
+                sources = batch["source"].take(pa.array(places[here])).to_pylist()
+                found.update(zip(unique[here].tolist(), sources, strict=True))
+        return found
+
+    def write(self, batch: pa.RecordBatch, *, replaces: np.ndarray | None = None) -> None:
+        """Add rows in one commit; what else is stored of the documents `replaces` (int64 keys) goes in it.
+
+        Raises:
+            BadVectorError: the vectors are not of the table's width.
+            StoreConflictError: another writer got in between, twice.
+        """
+        width = batch.schema.field(VECTOR).type.list_size
+        if width != self.dim:
+            raise BadVectorError(
+                f"vectors of width {width} do not fit table {self.name} of width {self.dim}",
+                hint="moeret reindex",
+            )
+        self._add_fields(batch)
+        rows = align(batch, self._schema())
+        doing = f"write {batch.num_rows} rows to table {self.name}"
+        try:
+            self._commit(rows, replaces, doing)
+        except StoreConflictError:
+            with engine_faults(doing):
+                self._handle().checkout_latest()  # until then the same handle fails for ever
+            self._commit(rows, replaces, doing)
+
+    def delete_documents(self, keys: np.ndarray) -> int:
+        """Remove all rows of these documents; how many rows that were comes back."""
+        doomed = np.unique(np.asarray(keys, np.int64))
+        before = self.rows
+        with engine_faults(f"delete documents from table {self.name}"):
+            for start in range(0, len(doomed), _KEYS_PER_DELETE):
+                self._handle().delete(_any_of(doomed[start : start + _KEYS_PER_DELETE]))
+        return before - self.rows
+
+    def digest(self) -> str:
+        """Hex sha256 of what is stored, whatever the order of rows: the (key, vector hash) pairs by key."""
+        table = self._columns("key", "vh")
+        return digest_of(table["key"].to_numpy(), table["vh"].to_numpy())
+
+    def maintain(self) -> None:
+        """Join small fragments and bring the text index up to date. Old versions stay: they may be pinned."""
+        with engine_faults(f"tidy table {self.name}"):
+            self._dataset().optimize.compact_files(target_rows_per_fragment=_FRAGMENT_ROWS)
+            dataset = self._dataset()
+            if not any(CONTENT in index.field_names for index in dataset.describe_indices()):
+                self._index_text()
+            else:
+                dataset.optimize.optimize_indices()
+            if self._writer is not None:
+                self._writer.checkout_latest()
+
+    def restore(self, version: int) -> None:
+        """Make an earlier version the latest one: a rollback goes on from what it went back to."""
+        with engine_faults(f"restore table {self.name}"):
+            self._handle().restore(version)
+
+    def entry(
+        self, *, expert: str, description: str = "", precision: str = "fp32", chunking: str = ""
+    ) -> DomainEntry:
+        """What a generation records of the table as it is now."""
+        table = self._columns("key", "vh", "doc_key")
+        keys = table["key"].to_numpy()
+        return DomainEntry(
+            table=self.name,
+            version=self.version,
+            rows=len(keys),
+            documents=len(np.unique(table["doc_key"].to_numpy())),
+            digest=digest_of(keys, table["vh"].to_numpy()),
+            fingerprint=self.fingerprint,
+            expert=expert,
+            description=description,
+            precision=precision,
+            chunking=chunking,
+        )
+
+    def _dataset(self) -> Any:
+        return lance().dataset(str(self._path))
+
+    def _schema(self) -> pa.Schema:
+        return self._dataset().schema
+
+    def _columns(self, *names: str) -> pa.Table:
+        with engine_faults(f"read table {self.name}"):
+            return self._dataset().to_table(columns=[*names])
+
+    def _handle(self) -> Any:
+        if self._writer is None:
+            self._writer = connect(self.folder).open_table(self.name)
+        return self._writer
+
+    def _add_fields(self, batch: pa.RecordBatch) -> None:
+        """Give new metadata fields a column, up to the limit; adding empty columns writes no data."""
+        with engine_faults(f"add fields to table {self.name}"):
+            have = self._schema().names
+            room = MAX_FIELDS - len(metadata_columns(have))
+            new = [name for name in metadata_columns(batch.schema.names) if name not in have][:room]
+            if new:
+                self._handle().add_columns([pa.field(name, batch.schema.field(name).type) for name in new])
+
+    def _commit(self, rows: pa.Table, replaces: np.ndarray | None, doing: str) -> None:
+        with engine_faults(doing):
+            if replaces is None or len(replaces) == 0:
+                self._handle().add(rows)
+                return
+            merge = self._handle().merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            merge = merge.when_not_matched_by_source_delete(_any_of(np.unique(replaces)))
+            merge.use_index(False).execute(rows)  # with a scalar index on id the check for twins is skipped
+
+    def _index_text(self) -> None:
+        from lancedb.index import FTS
+
+        text = FTS(with_position=False, base_tokenizer="simple", language="English", stem=True)
+        with engine_faults(f"build the text index of table {self.name}"):
+            self._handle().create_index(CONTENT, config=text, replace=True)
+
+
+def digest_of(keys: np.ndarray, hashes: np.ndarray) -> str:
+    """Hex sha256 over (key, vector hash) pairs, by key."""
+    order = np.lexsort((hashes, keys))
+    pairs = np.stack([keys[order], hashes[order]], axis=1).astype("<i8")
+    return hashlib.sha256(pairs.tobytes()).hexdigest()
+
+
+def _any_of(keys: np.ndarray) -> str:
+    return f"doc_key IN ({','.join(str(int(key)) for key in keys)})"

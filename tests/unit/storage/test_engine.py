@@ -1,0 +1,41 @@
+"""What the engine raises has a name, a next step, and no path of its source."""
+
+from __future__ import annotations
+
+import pytest
+
+from moe_retrieval.errors import (
+    StoreConflictError,
+    StoreCorruptError,
+    StoreError,
+    StoreFullError,
+    StoreReadOnlyError,
+)
+from moe_retrieval.storage.engine import classify, engine_faults
+
+PLACE = ", /home/runner/work/lance/lance/rust/lance-io/src/local.rs:273:40"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("lance error: LanceError(IO): No space left on device (os error 28)", StoreFullError),
+        ("Unable to open file: Permission denied (os error 13)", StoreReadOnlyError),
+        ("lance error: Retryable commit conflict for version 7", StoreConflictError),
+        ("Incompatible transaction", StoreConflictError),
+        ("Dataset at path x was not found: Not found: x", StoreCorruptError),
+        ("Invalid range 0..0 for object of size 0 bytes", StoreCorruptError),
+        ("something nobody has seen", StoreError),
+    ],
+)
+def test_failures_are_told_apart(text: str, kind: type[StoreError]) -> None:
+    with pytest.raises(kind) as caught, engine_faults("do it"):
+        raise RuntimeError(text + PLACE)
+    assert type(caught.value) is kind
+    assert caught.value.message.startswith("could not do it: ")
+    assert caught.value.hint
+    assert ".rs" not in str(caught.value)
+
+
+def test_a_long_engine_message_is_cut() -> None:
+    assert len(classify(ValueError("x" * 10_000), doing="do it").message) < 250

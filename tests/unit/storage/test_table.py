@@ -1,0 +1,178 @@
+"""A table holds what was acknowledged, once, and says which documents are whole."""
+
+from __future__ import annotations
+
+import multiprocessing
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from storage_builders import DIM, batch_of, filled, key_of, published, rows_of
+
+from moe_retrieval.errors import BadVectorError
+from moe_retrieval.storage.engine import connect
+from moe_retrieval.storage.rows import MAX_FIELDS
+from moe_retrieval.storage.store import Store
+from moe_retrieval.storage.table import Table, digest_of
+
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Event
+    from pathlib import Path
+
+
+@pytest.fixture
+def table(store: Store) -> Table:
+    return store.create_table("cvd", dim=DIM, fingerprint="space-one")
+
+
+def texts(store: Store, table: Table) -> list[str]:
+    view = store.view(table.entry(expert="general"))
+    return sorted(row["content"] for batch in view.batches(["content"]) for row in batch.to_pylist())
+
+
+def keys(*docs: str) -> np.ndarray:
+    return np.array([key_of(doc) for doc in docs], np.int64)
+
+
+def test_a_new_table_is_empty_and_knows_its_encoder(table: Table) -> None:
+    assert (table.rows, table.fingerprint, table.dim) == (0, "space-one", DIM)
+    assert table.documents().keys.size == 0
+    assert table.entry(expert="general").digest == digest_of(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def test_a_changed_document_replaces_its_old_chunks_in_one_commit(store: Store, table: Table) -> None:
+    table.write(batch_of(rows_of("a", ["one", "two", "three"]) + rows_of("b", ["other"])))
+    before = table.version
+    table.write(batch_of(rows_of("a", ["new"], doc_hash=2)), replaces=keys("a"))
+    assert texts(store, table) == ["new", "other"]
+    assert table.version == before + 1
+
+
+def test_writing_the_same_rows_again_as_a_replacement_doubles_nothing(store: Store, table: Table) -> None:
+    batch = batch_of(rows_of("a", ["one", "two"]))
+    table.write(batch)
+    table.write(batch, replaces=keys("a"))
+    assert texts(store, table) == ["one", "two"]
+
+
+def test_a_replacement_leaves_no_metadata_of_the_old_row_behind(store: Store, table: Table) -> None:
+    table.write(batch_of(rows_of("a", ["one"], metadata={"year": 2001, "journal": "BMJ"})))
+    table.write(batch_of(rows_of("a", ["one"], metadata={"open": True})), replaces=keys("a"))
+    row = next(store.view(table.entry(expert="general")).batches()).to_pylist()[0]
+    assert (row["n_year"], row["s_journal"], row["b_open"]) == (None, None, True)
+
+
+def test_a_document_is_complete_when_all_its_parts_are_there(table: Table) -> None:
+    table.write(batch_of(rows_of("whole", ["x", "y"], doc_hash=5) + rows_of("half", ["x"], parts=3)))
+    stored = table.documents()
+    assert dict(zip(stored.keys.tolist(), stored.complete.tolist(), strict=True)) == {
+        key_of("whole"): True,
+        key_of("half"): False,
+    }
+    assert stored.hashes[stored.keys == key_of("whole")].tolist() == [5]
+
+
+def test_parts_of_two_contents_do_not_make_a_complete_document(table: Table) -> None:
+    table.write(batch_of([rows_of("a", ["x", "y"], doc_hash=1)[0], rows_of("a", ["x", "y"], doc_hash=2)[1]]))
+    assert table.documents().complete.tolist() == [False]
+
+
+def test_deleting_documents_removes_all_their_rows_and_counts_them(store: Store, table: Table) -> None:
+    table.write(batch_of(rows_of("a", ["one", "two"]) + rows_of("b", ["other"])))
+    assert table.delete_documents(keys("a", "unknown")) == 2
+    assert texts(store, table) == ["other"]
+    assert table.delete_documents(keys()) == 0
+
+
+def test_the_source_of_a_document_is_known(table: Table) -> None:
+    table.write(batch_of(rows_of("a", ["one", "two"]) + rows_of("b", ["other"])))
+    assert table.sources(keys("b")) == {key_of("b"): "/corpus/b.txt"}
+    assert table.sources(keys()) == {}
+
+
+def test_the_digest_depends_on_content_and_not_on_the_way_to_it(store: Store) -> None:
+    rows = [rows_of(doc, [doc]) for doc in "abcd"]
+    batches = [batch_of(part, seed=at) for at, part in enumerate(rows)]
+    one = store.create_table("one", dim=DIM, fingerprint="f")
+    other = store.create_table("two", dim=DIM, fingerprint="f")
+    for batch in batches:
+        one.write(batch)
+    for batch in [*reversed(batches), batches[0]]:
+        other.write(batch, replaces=keys("a"))
+    other.write(batches[0], replaces=keys("a"))
+    other.maintain()
+    assert one.digest() == other.digest()
+    other.write(batch_of(rows[0], seed=99), replaces=keys("a"))
+    assert one.digest() != other.digest()
+
+
+def test_vectors_of_another_width_are_refused(table: Table) -> None:
+    with pytest.raises(BadVectorError, match=f"width {DIM + 1} do not fit"):
+        table.write(batch_of(rows_of("a", ["x"]), dim=DIM + 1))
+
+
+def test_fields_beyond_the_limit_stay_in_the_metadata_only(store: Store, table: Table) -> None:
+    table.write(batch_of(rows_of("a", ["x"], metadata={f"field{at:03}": at for at in range(MAX_FIELDS + 5)})))
+    view = store.view(table.entry(expert="general"))
+    fields = [name for name in view.fields() if name.startswith("field")]
+    assert len(fields) == MAX_FIELDS
+    assert '"field104": 104' in next(view.batches(["meta"])).to_pylist()[0]["meta"]
+
+
+def test_maintenance_joins_fragments_and_keeps_every_pinned_version(store: Store, table: Table) -> None:
+    for at in range(6):
+        table.write(batch_of(rows_of(f"d{at}", [f"text {at}"]), seed=at))
+    pinned = table.entry(expert="general")
+    table.delete_documents(keys("d0"))
+    table.maintain()
+    after = store.view(table.entry(expert="general"))
+    assert len(after.dataset.get_fragments()) == 1
+    assert (after.rows, store.view(pinned).rows) == (5, 6)
+
+
+def test_maintenance_with_nothing_to_do_makes_no_new_version(store: Store) -> None:
+    table = filled(store, {"a": "text"})
+    before = table.version
+    table.maintain()
+    assert table.version == before
+
+
+def test_a_table_can_be_brought_back_to_an_earlier_version(store: Store) -> None:
+    table = filled(store, {"a": "first"})
+    pinned = published(store, table)
+    table.write(batch_of(rows_of("a", ["second"])), replaces=keys("a"))
+    table.restore(pinned.version)
+    assert texts(store, table) == ["first"]
+    assert table.version > pinned.version
+    table.write(batch_of(rows_of("b", ["third"]), seed=3))
+    assert texts(store, table) == ["first", "third"]
+
+
+def test_a_handle_sees_and_survives_what_another_handle_wrote(store: Store, table: Table) -> None:
+    table.write(batch_of(rows_of("a", ["one"])))
+    other = store.table(table.name)
+    other.write(batch_of(rows_of("b", ["two"], metadata={"year": 1}), seed=1))
+    other.maintain()
+    table.write(batch_of(rows_of("a", ["three"], metadata={"year": 2}), seed=2), replaces=keys("a"))
+    assert texts(store, table) == ["three", "two"]
+    assert table.rows == other.rows == 2
+
+
+def test_two_processes_writing_the_same_new_rows_leave_no_twins(store: Store, table: Table) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    writer = context.Process(target=_write_all, args=(store.path, table.name, ready))
+    writer.start()
+    assert ready.wait(60)
+    _write_all(store.path, table.name, ready)
+    writer.join()
+    assert writer.exitcode == 0
+    assert len(np.unique(table.keys())) == len(table.keys()) == 10
+
+
+def _write_all(path: Path, name: str, ready: Event) -> None:
+    table = Store.open(path).table(name)
+    connect(path / "tables")  # the slow import, before both begin
+    ready.set()
+    for at in range(10):
+        table.write(batch_of(rows_of(f"d{at}", ["text"]), seed=at), replaces=keys(f"d{at}"))
