@@ -1,0 +1,162 @@
+"""Examine an installation and a store: versions, device, weights, settings, tables; every finding names its
+cure.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from moe_retrieval.errors import MoeretError, NothingFoundError
+from moe_retrieval.types import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from moe_retrieval.settings import Resolved, Settings
+
+PACKAGES = ("torch", "transformers", "lancedb", "pylance", "pyarrow", "tokenizers", "scikit-learn")
+FAISS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cuvs")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `level` is ok, warning or failed."""
+
+    level: str
+    subject: str
+    message: str
+    cure: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.level == "failed"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def examine(resolved: Resolved) -> list[Finding]:
+    """All findings, in the order: machine, packages, weights, settings, store."""
+    return [
+        *_machine(),
+        *_packages(),
+        _faiss(),
+        *_weights(resolved.values),
+        *_settings(resolved),
+        *_store(resolved.values),
+    ]
+
+
+def _machine() -> Iterator[Finding]:
+    from moe_retrieval.engines.precision import pick_device, resolve_precision
+
+    device = pick_device(None)
+    precision = resolve_precision(Precision.AUTO, device=device)
+    yield Finding("ok", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield Finding("ok", "device", f"{device}, computes in {precision}")
+
+
+def _packages() -> Iterator[Finding]:
+    for name in PACKAGES:
+        try:
+            yield Finding("ok", name, importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding("failed", name, "not installed", f"pip install {name}")
+
+
+def _faiss() -> Finding:
+    found = [name for name in FAISS if _installed(name)]
+    if len(found) > 1:
+        cure = f"pip uninstall {' '.join(found)}, then install one of moeret[cpu], moeret[gpu]"
+        return Finding(
+            "failed", "faiss", f"provided by {len(found)} packages at once: {', '.join(found)}", cure
+        )
+    if not found and importlib.util.find_spec("faiss") is None:
+        cure = "pip install 'moeret[cpu]'"
+        return Finding("warning", "faiss", "not installed; LanceDB's own search serves, more slowly", cure)
+    shown = (
+        f"{found[0]} {importlib.metadata.version(found[0])}" if found else "installed, by an unknown package"
+    )
+    return Finding("ok", "faiss", shown)
+
+
+def _weights(settings: Settings) -> Iterator[Finding]:
+    from moe_retrieval.encoder import Encoder
+
+    try:
+        identity = Encoder.load(settings.model or None).model_identity()
+    except MoeretError as error:
+        yield Finding("failed", "weights", error.message, error.hint)
+        return
+    yield Finding("ok", "weights", f"{identity['name']}, trunk {identity['trunk'][:12]}, checked")
+
+
+def _settings(resolved: Resolved) -> Iterator[Finding]:
+    for name, origin in resolved.origins.items():
+        if origin != "default":
+            yield Finding("ok", "setting", f"{name} = {getattr(resolved.values, name)!s} (from {origin})")
+    if all(origin == "default" for origin in resolved.origins.values()):
+        yield Finding("ok", "settings", "all at their defaults")
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    from moe_retrieval.moeret import Moeret
+
+    moeret = Moeret.open(settings=settings)
+    try:
+        status = moeret.status()
+    except NothingFoundError as error:
+        yield Finding("warning", "store", error.message, error.hint)
+        return
+    except MoeretError as error:
+        yield Finding("failed", "store", error.message, error.hint)
+        return
+    yield Finding(
+        "ok", "store", f"{status.store}, generation {status.generation}, {len(status.domains)} domains"
+    )
+    for domain in status.domains:
+        yield from _domain(moeret, domain.domain)
+    try:
+        moeret.encoder()
+    except MoeretError as error:
+        yield Finding("failed", "encoder", error.message, error.hint)
+
+
+def _domain(moeret: Any, domain: str) -> Iterator[Finding]:
+    """The table opens at its pinned version and holds what the catalog says; its index is there."""
+    generation = moeret.store.catalog.latest()
+    entry = generation.domains[domain]
+    try:
+        view = moeret.store.view(entry)
+        if view.digest() != entry.digest:
+            yield Finding(
+                "failed",
+                f"domain {domain}",
+                "its rows are not those that were published",
+                "restore the store",
+            )
+            return
+    except MoeretError as error:
+        yield Finding("failed", f"domain {domain}", error.message, error.hint)
+        return
+    status = next(one for one in moeret.status().domains if one.domain == domain)
+    if status.candidate:
+        yield Finding(
+            "warning", f"domain {domain}", "a trained expert waits", f"moeret reindex --domain {domain}"
+        )
+    elif status.index is None and entry.rows:
+        yield Finding("warning", f"domain {domain}", "has no index file; the next index or query makes one")
+    else:
+        yield Finding("ok", f"domain {domain}", f"{entry.rows:,} chunks, digest holds")
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

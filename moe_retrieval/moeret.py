@@ -1,0 +1,266 @@
+"""The facade: one store, every verb of the command line as one call."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moe_retrieval.corpus.chunking import Chunker
+from moe_retrieval.corpus.readers import read_corpus, scope_of
+from moe_retrieval.errors import NothingFoundError, UnknownDomainError
+from moe_retrieval.retrieval import pinned
+from moe_retrieval.retrieval.context import Assembly, build_context
+from moe_retrieval.retrieval.indexer import Indexer, IndexOptions
+from moe_retrieval.retrieval.pinned import EncoderChoice, pinned_encoder
+from moe_retrieval.retrieval.publisher import publish
+from moe_retrieval.retrieval.reindexer import DomainPlan, Reindexer
+from moe_retrieval.retrieval.retriever import Answer, Retriever
+from moe_retrieval.settings import Settings, load_settings
+from moe_retrieval.status import Status, status_of
+from moe_retrieval.storage.durability import write_atomically
+from moe_retrieval.storage.store import Store
+from moe_retrieval.types import ContextFormat, Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import BinaryIO
+
+    from moe_retrieval.encoder import Encoder
+    from moe_retrieval.filters import Filter
+    from moe_retrieval.storage.catalog import DomainEntry, Generation
+    from moe_retrieval.types import Context, Document, IndexReport
+
+
+class Moeret:
+    """A store with its encoder, ready for every verb. Thread-safe for reading; one writer at a time per
+    store.
+    """
+
+    def __init__(self, settings: Settings, *, notify: Callable[[str], None] = lambda _message: None) -> None:
+        self.settings, self.notify = settings, notify
+        self._store: Store | None = None
+        self._retriever: Retriever | None = None
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path | None = None,
+        *,
+        settings: Settings | None = None,
+        notify: Callable[[str], None] = lambda _message: None,
+    ) -> Moeret:
+        """A handle on the store at `path` (default: the settings' `store`); nothing is read or made until it
+        is used.
+
+        `notify` is told, in a sentence, of what is done instead of what was expected (a damaged index
+        rebuilt).
+        """
+        settings = settings or load_settings().values
+        if path is not None:
+            settings = settings.model_copy(update={"store": Path(path)})
+        return cls(settings, notify=notify)
+
+    @property
+    def store(self) -> Store:
+        """The store, which must exist."""
+        if self._store is None:
+            self._store = Store.open(self.settings.store, durable=self.settings.durable)
+        return self._store
+
+    @property
+    def retriever(self) -> Retriever:
+        """Answers queries; holds the loaded encoder and the open tables."""
+        if self._retriever is None:
+            self._retriever = Retriever(self.store, choice=self._choice(), notify=self.notify)
+        return self._retriever
+
+    def index(
+        self,
+        paths: str | Path | Sequence[str | Path],
+        *,
+        domain: str | None = None,
+        domain_field: str | None = None,
+        prune: bool = False,
+        dry_run: bool = False,
+        stdin: BinaryIO | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> IndexReport:
+        """Read `paths` and bring the store to what they hold now; makes the store where there is none.
+
+        A folder's sub-folders are its domains unless `domain` or `domain_field` says otherwise. What did not
+        change costs nothing; `prune` deletes stored documents of these paths that are gone; `dry_run` changes
+        nothing, and its report counts under `encoded` the chunks that a run would encode.
+        """
+        names = [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+        documents = read_corpus(names, domain=domain, domain_field=domain_field, stdin=stdin)
+        scope = scope_of(names)
+        if dry_run and not self.settings.store.exists():
+            with tempfile.TemporaryDirectory() as folder:
+                scratch = Store.open(Path(folder) / "store", create=True)
+                return self._indexer(scratch).index(documents, scope=scope, dry_run=True)
+        return self._indexer(self._made()).index(
+            documents, scope=scope, prune=prune, dry_run=dry_run, progress=progress
+        )
+
+    def index_documents(self, documents: Iterable[Document], *, domain: str | None = None) -> IndexReport:
+        """As `index`, for documents made by the caller."""
+        return self._indexer(self._made()).index(documents, domain=domain)
+
+    def query(
+        self,
+        text: str,
+        *,
+        k: int | None = None,
+        mode: Mode | str | None = None,
+        domains: Sequence[str] | None = None,
+        where: Filter | str | None = None,
+    ) -> Answer:
+        """The best `k` chunks for `text`; see `Retriever.query`."""
+        return self.query_many([text], k=k, mode=mode, domains=domains, where=where)[0]
+
+    def query_many(
+        self,
+        texts: Sequence[str],
+        *,
+        k: int | None = None,
+        mode: Mode | str | None = None,
+        domains: Sequence[str] | None = None,
+        where: Filter | str | None = None,
+    ) -> list[Answer]:
+        """As `query`, for many texts on one generation."""
+        settings = self.settings
+        return self.retriever.query_many(
+            texts,
+            k=settings.k if k is None else k,
+            mode=mode or settings.mode,
+            domains=domains,
+            where=where,
+            mass=settings.mass,
+        )
+
+    def context(
+        self,
+        text: str,
+        *,
+        budget: int | None = None,
+        form: ContextFormat | str = ContextFormat.MARKDOWN,
+        k: int = 50,
+        mode: Mode | str | None = None,
+        domains: Sequence[str] | None = None,
+        where: Filter | str | None = None,
+    ) -> Context:
+        """Cited text for a language model: whole chunks of the best hits, at most `budget` tokens of the
+        encoder.
+        """
+        answer = self.query(text, k=k, mode=mode, domains=domains, where=where)
+        encoder = self.retriever.snapshot().encoder
+        assembly = Assembly(encoder.count_tokens, secret=self.store.secret, generation=answer.generation)
+        return build_context(
+            answer.hits,
+            query=text,
+            assembly=assembly,
+            budget=self.settings.budget if budget is None else budget,
+            form=ContextFormat(form),
+        )
+
+    def reindex_plan(
+        self, *, domains: Sequence[str] | None = None, force: bool = False
+    ) -> tuple[DomainPlan, ...]:
+        """What `reindex` would embed again."""
+        return self._reindexer().plan(domains=domains, force=force)
+
+    def reindex(
+        self,
+        *,
+        domains: Sequence[str] | None = None,
+        force: bool = False,
+        progress: Callable[[str, int], None] | None = None,
+    ) -> IndexReport:
+        """Embed again what is stale (with `force`, all of `domains`), and publish it in one generation."""
+        reindexer = self._reindexer()
+        return reindexer.run(reindexer.plan(domains=domains, force=force), progress=progress)
+
+    def register_expert(self, domain: str, folder: Path) -> None:
+        """Make an exported expert the candidate of a domain; queries see it after the next `reindex`.
+
+        `folder`: what `export_expert` wrote, named by the sha256 of its weights, inside or outside the store.
+        """
+        live = self._live()
+        if domain not in live.domains:
+            raise UnknownDomainError(domain, live.domains)
+        home = self.store.experts_dir / folder.name
+        for file in sorted(folder.iterdir()) if home != folder else ():
+            write_atomically(home / file.name, file.read_bytes())
+        write_atomically(self.store.experts_dir / pinned.CANDIDATES / domain, folder.name.encode())
+
+    def status(self) -> Status:
+        """The live generation: its domains, their experts and indexes."""
+        return status_of(self.store, self._live())
+
+    def describe(self, domain: str, description: str) -> None:
+        """Set the description of a domain."""
+        with self.store.lease():
+            live = self._live()
+            entries = {**live.domains, domain: replace(self._entry(domain), description=description)}
+            publish(self.store, entries, live=live, encoder=self.encoder(), refit=False, partial=live.partial)
+
+    def remove_domain(self, domain: str) -> int:
+        """Take a domain out of the store; gives the number of its documents. Older generations keep it."""
+        with self.store.lease():
+            live, entry = self._live(), self._entry(domain)
+            kept = {name: other for name, other in live.domains.items() if name != domain}
+            publish(self.store, kept, live=live, encoder=self.encoder(), refit=True, partial=live.partial)
+        return entry.documents
+
+    def encoder(self) -> Encoder:
+        """The encoder of the live generation, or, before there is one, the encoder that the settings name."""
+        return pinned_encoder(self.store, self.store.catalog.latest(), self._choice())
+
+    def _made(self) -> Store:
+        if self._store is None:
+            self._store = Store.open(self.settings.store, create=True, durable=self.settings.durable)
+        return self._store
+
+    def _indexer(self, store: Store) -> Indexer:
+        settings = self.settings
+        encoder = pinned_encoder(store, store.catalog.latest(), self._choice())
+        chunker = Chunker(
+            encoder.count_tokens,
+            max_tokens=settings.chunk_tokens or encoder.token_limit,
+            overlap=settings.chunk_overlap,
+        )
+        options = IndexOptions(publish_seconds=settings.publish_seconds, recall=settings.recall)
+        return Indexer(store, encoder=encoder, chunker=chunker, options=options)
+
+    def _reindexer(self) -> Reindexer:
+        live = self._live()
+        experts = pinned.candidate_experts(self.store, live)
+        if self.settings.model and self.settings.model != live.model.get("name"):
+            experts = {}  # they do not fit another trunk: domains start from the new `general`
+        encoder = pinned.load_encoder(live, self._choice(), experts=experts)
+        return Reindexer(self.store, encoder=encoder, recall=self.settings.recall)
+
+    def _choice(self) -> EncoderChoice:
+        settings = self.settings
+        return EncoderChoice(
+            model=settings.model,
+            precision=settings.precision,
+            device=settings.device,
+            max_length=settings.max_length,
+            query_prompt=settings.query_prompt,
+            document_prompt=settings.document_prompt,
+        )
+
+    def _live(self) -> Generation:
+        live = self.store.catalog.latest()
+        if live is None:
+            raise NothingFoundError(f"{self.store.path} holds no documents", hint="moeret index PATH")
+        return live
+
+    def _entry(self, domain: str) -> DomainEntry:
+        live = self._live()
+        if domain not in live.domains:
+            raise UnknownDomainError(domain, live.domains)
+        return live.domains[domain]

@@ -1,0 +1,1 @@
+"""Index, reindex, retrieve, fuse and assemble: where encoder and store meet."""

@@ -1,0 +1,58 @@
+"""Fit the store's router from its own chunks, and name the domain of a text that came without one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moe_retrieval.router import Router
+from moe_retrieval.types import GENERAL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from moe_retrieval.encoder import Encoder
+    from moe_retrieval.storage.catalog import DomainEntry, Generation
+    from moe_retrieval.storage.store import Store
+
+SAMPLE = 8_000
+"""Chunks a router is fitted on, over all domains: enough for 384 features, seconds to fit, flat in corpus
+size.
+"""
+
+
+def fit_router(store: Store, entries: Mapping[str, DomainEntry], encoder: Encoder) -> Router | None:
+    """A router over the domains that hold chunks; None when there is none. Vectors are those of `general`."""
+    filled = {domain: entry for domain, entry in sorted(entries.items()) if entry.rows}
+    if not filled:
+        return None
+    each = max(50, SAMPLE // len(filled))
+    vectors, labels, groups = [], [], []
+    for domain, entry in filled.items():
+        sample = _sample(store, entry, encoder, domain=domain, size=each)
+        vectors.append(sample[0])
+        groups.append(sample[1])
+        labels += [domain] * len(sample[1])
+    return Router.fit(np.concatenate(vectors), labels, groups=np.concatenate(groups))
+
+
+def load_router(store: Store, generation: Generation | None) -> Router | None:
+    """The router a generation pins."""
+    if generation is None or not generation.router:
+        return None
+    return Router.load(store.routers_dir / f"{generation.router}.safetensors")
+
+
+def _sample(
+    store: Store, entry: DomainEntry, encoder: Encoder, *, domain: str, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`general` vectors (n, dim) and document keys (n,) of evenly spread chunks."""
+    view = store.view(entry)
+    offsets = np.linspace(0, entry.rows - 1, min(size, entry.rows)).astype(np.int64)
+    columns = ["doc_key", "vector"] if encoder.expert_of(domain) == GENERAL else ["doc_key", "content"]
+    table = view.take(offsets, columns=columns)
+    keys = table["doc_key"].to_numpy()
+    if "vector" in columns:
+        return view.vectors(offsets), keys
+    return encoder.encode_document(table["content"].to_pylist(), domain=GENERAL), keys

@@ -1,0 +1,92 @@
+"""One generation, opened for reading: its tables, indexes, router and encoder. It never changes."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from moe_retrieval.errors import UnknownDomainError
+from moe_retrieval.retrieval.routing import load_router
+from moe_retrieval.storage.index import open_index
+from moe_retrieval.types import GENERAL, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+
+    from moe_retrieval.encoder import Encoder
+    from moe_retrieval.storage.catalog import Generation
+    from moe_retrieval.storage.index import VectorIndex
+    from moe_retrieval.storage.store import Store
+    from moe_retrieval.storage.table import TableView
+
+
+class Snapshot:
+    """What a query sees from its beginning to its end. Tables and indexes are opened when first searched."""
+
+    def __init__(
+        self, store: Store, generation: Generation, *, encoder: Encoder, notify: Callable[[str], None]
+    ) -> None:
+        self.store, self.generation, self.encoder, self.notify = store, generation, encoder, notify
+        self.router = load_router(store, generation)
+        self.domains = tuple(sorted(name for name, entry in generation.domains.items() if entry.rows))
+        self._views: dict[str, TableView] = {}
+        self._indexes: dict[str, VectorIndex] = {}
+        self._lock = threading.RLock()
+
+    def view(self, domain: str) -> TableView:
+        """The domain's table at the version this generation pins."""
+        with self._lock:
+            if domain not in self._views:
+                self._views[domain] = self.store.view(self.generation.domains[domain])
+            return self._views[domain]
+
+    def index(self, domain: str) -> VectorIndex:
+        """The domain's search structure over exactly that version."""
+        with self._lock:
+            if domain not in self._indexes:
+                self._indexes[domain] = open_index(
+                    self.view(domain),
+                    folder=self.store.indexes_dir,
+                    entry=self.generation.domains[domain],
+                    notify=self.notify,
+                )
+            return self._indexes[domain]
+
+    def space(self, domain: str) -> str:
+        """Domains of one space share an expert: one encoding serves them, and their cosines compare."""
+        return self.generation.domains[domain].fingerprint
+
+    def fields(self) -> frozenset[str]:
+        """Names that a filter may use: those any document of any domain has."""
+        return frozenset().union(*(self.view(domain).fields() for domain in self.domains))
+
+    def named(self, domains: Sequence[str]) -> tuple[Route, ...]:
+        """Routes to the domains a caller named.
+
+        Raises:
+            UnknownDomainError: the store has no such domain.
+        """
+        for domain in domains:
+            if domain not in self.generation.domains:
+                raise UnknownDomainError(domain, self.generation.domains)
+        return tuple(Route(domain, 1.0) for domain in domains if domain in self.domains)
+
+    def route(self, vector: np.ndarray, *, mass: float) -> tuple[Route, ...]:
+        """The fewest domains that hold `mass` of the probability, and every domain the router was not fitted
+        on.
+
+        `vector`: float32 (dim,), the text under `general`.
+        """
+        if self.router is None:
+            return self.named(self.domains)
+        routed = tuple(
+            route for route in self.router.route(vector, mass=mass) if route.domain in self.domains
+        )
+        unknown = [domain for domain in self.domains if domain not in self.router.domains]
+        return routed + self.named(unknown)
+
+    def vectors(self, texts: Sequence[str], *, domain: str = GENERAL) -> np.ndarray:
+        """Query vectors, float32 (n, dim), under one domain's expert."""
+        return self.encoder.encode_query(texts, domain=domain)

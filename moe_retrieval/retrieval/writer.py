@@ -1,0 +1,76 @@
+"""One domain being written: rows wait until a window is full, then are encoded and stored in one commit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moe_retrieval.storage.rows import to_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from moe_retrieval.encoder import Encoder
+    from moe_retrieval.storage.catalog import DomainEntry
+    from moe_retrieval.storage.rows import Row
+    from moe_retrieval.storage.table import Table
+
+
+@dataclass(slots=True)
+class DomainWriter:
+    """The table of one domain with the rows that wait for it."""
+
+    domain: str
+    table: Table
+    encoder: Encoder
+    entry: DomainEntry | None = None
+    waiting: list[Row] = field(default_factory=list)
+    replaced: set[int] = field(default_factory=set)
+    leaving: set[int] = field(default_factory=set)
+
+    def add(self, rows: Sequence[Row], *, key: int, replaces: bool) -> None:
+        """Queue all rows of one document; with `replaces`, its old rows go in the same commit."""
+        self.waiting += rows
+        if replaces:
+            self.replaced.add(key)
+
+    def remove(self, key: int) -> None:
+        """Queue the removal of a document."""
+        self.leaving.add(key)
+
+    def flush(self) -> int:
+        """Encode and store what waits; gives the number of chunks encoded."""
+        encoded = len(self.waiting)
+        if self.waiting:
+            vectors = self.encoder.encode_document(
+                [row.chunk.content for row in self.waiting], domain=self.domain
+            )
+            self.table.write(to_batch(self.waiting, vectors), replaces=_keys(self.replaced - self.leaving))
+        elif self.replaced:
+            self.leaving |= self.replaced
+        if self.leaving:
+            self.table.delete_documents(_keys(self.leaving))
+        self.waiting, self.replaced, self.leaving = [], set(), set()
+        return encoded
+
+    def changed(self) -> bool:
+        """Whether the table is another than the one the catalog records."""
+        return self.entry is None or (self.entry.table, self.entry.version) != (
+            self.table.name,
+            self.table.version,
+        )
+
+    def seal(self, *, chunking: str) -> DomainEntry:
+        """What a generation records of this table as it is now."""
+        return self.table.entry(
+            expert=self.encoder.expert_of(self.domain),
+            description=self.entry.description if self.entry else "",
+            precision=str(self.encoder.precision),
+            chunking=chunking,
+        )
+
+
+def _keys(keys: set[int]) -> np.ndarray:
+    return np.array(sorted(keys), dtype=np.int64)

@@ -1,0 +1,78 @@
+"""What a store holds now: its live generation, domain by domain."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from moe_retrieval.retrieval.pinned import candidate_experts
+from moe_retrieval.storage.index import index_info
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from moe_retrieval.storage.catalog import DomainEntry, Generation
+    from moe_retrieval.storage.index import IndexInfo
+    from moe_retrieval.storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class DomainStatus:
+    """One domain of the live generation."""
+
+    domain: str
+    description: str
+    documents: int
+    chunks: int
+    expert: str
+    candidate: str
+    fingerprint: str
+    precision: str
+    index: IndexInfo | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The live generation of a store."""
+
+    store: str
+    generation: int
+    created: str
+    model: str
+    router: str
+    domains: tuple[DomainStatus, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def status_of(store: Store, live: Generation) -> Status:
+    """The status of a generation of a store."""
+    candidates = candidate_experts(store, live)
+    domains = sorted(live.domains.items())
+    return Status(
+        store=str(store.path),
+        generation=live.number,
+        created=live.created,
+        model=live.model.get("name", ""),
+        router=live.router,
+        domains=tuple(_domain(store, name, entry, candidates.get(name)) for name, entry in domains),
+    )
+
+
+def _domain(store: Store, name: str, entry: DomainEntry, candidate: Path | None) -> DomainStatus:
+    waiting = candidate.name if candidate and candidate.name != entry.expert else ""
+    return DomainStatus(
+        domain=name,
+        description=entry.description,
+        documents=entry.documents,
+        chunks=entry.rows,
+        expert=entry.expert,
+        candidate=waiting,
+        fingerprint=entry.fingerprint,
+        precision=entry.precision,
+        index=index_info(store.indexes_dir, entry),
+    )

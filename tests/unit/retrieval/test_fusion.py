@@ -1,0 +1,285 @@
+"""Fusion: one space is ranked like one table, spaces are joined by rank, and no order is a matter of luck."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moe_retrieval.retrieval.fusion import (
+    VECTOR_WEIGHT,
+    Place,
+    Ranked,
+    Searched,
+    convex,
+    fuse,
+    reciprocal_rank,
+    search_depth,
+)
+from moe_retrieval.storage.found import Found
+from moe_retrieval.types import Mode, Why
+
+PLACES = st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 20))
+LISTS = st.lists(st.lists(PLACES, unique=True, max_size=10), max_size=5)
+SCORES = st.dictionaries(PLACES, st.integers(1, 1000).map(lambda n: n / 1000), max_size=12)
+
+
+def found(scores: dict[int, float], *, k: int = 10_000) -> Found:
+    keys = np.array(list(scores), np.int64)
+    return Found.ranked(keys, np.array([scores[int(key)] for key in keys], np.float32), k=k)
+
+
+def one_domain(
+    domain: str,
+    *,
+    space: str = "general",
+    vector: dict[int, float] | None = None,
+    text: dict[int, float] | None = None,
+    probability: float = 1.0,
+    k: int = 10_000,
+) -> Searched:
+    return Searched(
+        domain,
+        space=space,
+        probability=probability,
+        vector=None if vector is None else found(vector, k=search_depth(k)),
+        text=None if text is None else found(text, k=search_depth(k)),
+    )
+
+
+def random_scores(
+    chance: random.Random, keys: range, *, share: float = 1.0, scale: float = 1.0
+) -> dict[int, float]:
+    """Distinct scores of some of the keys, exact in float32."""
+    values = chance.sample(range(1, 100_000), len(keys))
+    rows = zip(keys, values, strict=True)
+    return {key: scale * value / 131_072 for key, value in rows if chance.random() < share}
+
+
+def places(ranked: list[Ranked]) -> list[Place]:
+    return [(one.domain, one.key) for one in ranked]
+
+
+# --- reciprocal rank ---
+
+
+@settings(deadline=None, max_examples=50)
+@given(LISTS, st.randoms(use_true_random=False))
+def test_the_order_of_the_lists_does_not_change_scores(
+    lists: list[list[Place]], chance: random.Random
+) -> None:
+    turned = chance.sample(lists, len(lists))
+    assert reciprocal_rank(turned) == pytest.approx(reciprocal_rank(lists), rel=1e-12)
+
+
+@settings(deadline=None, max_examples=50)
+@given(LISTS, PLACES)
+def test_a_list_that_lacks_an_item_gives_it_nothing(lists: list[list[Place]], item: Place) -> None:
+    having = [one for one in lists if item in one]
+    assert reciprocal_rank(lists).get(item) == reciprocal_rank(having).get(item)
+
+
+def test_a_better_rank_earns_more() -> None:
+    scores = reciprocal_rank([[("a", 1), ("a", 2)]])
+    assert scores["a", 1] > scores["a", 2]
+
+
+def test_a_score_is_the_sum_of_weights_over_damped_ranks() -> None:
+    scores = reciprocal_rank([[("a", 1), ("a", 2)], [("a", 2)]], weights=[0.5, 2.0], damping=60)
+    assert scores == {("a", 1): 0.5 / 61, ("a", 2): 0.5 / 62 + 2.0 / 61}
+
+
+def test_weights_must_be_as_many_as_lists() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        reciprocal_rank([[("a", 1)]], weights=[1.0, 1.0])
+
+
+# --- convex ---
+
+
+@settings(deadline=None, max_examples=50)
+@given(SCORES, SCORES, st.floats(0.1, 10), st.floats(-5, 5))
+def test_scale_and_shift_of_cosines_change_nothing(
+    vector: dict[Place, float], text: dict[Place, float], scale: float, shift: float
+) -> None:
+    moved = {place: scale * score + shift for place, score in vector.items()}
+    assert convex(moved, text) == pytest.approx(convex(vector, text), abs=1e-9)
+
+
+@settings(deadline=None, max_examples=50)
+@given(SCORES, SCORES, st.floats(0.01, 100))
+def test_the_scale_of_bm25_changes_nothing(
+    vector: dict[Place, float], text: dict[Place, float], scale: float
+) -> None:
+    grown = {place: scale * score for place, score in text.items()}
+    assert convex(vector, grown) == pytest.approx(convex(vector, text), abs=1e-12)
+
+
+@settings(deadline=None, max_examples=50)
+@given(SCORES, SCORES)
+def test_a_convex_score_lies_between_nothing_and_one(
+    vector: dict[Place, float], text: dict[Place, float]
+) -> None:
+    assert all(0 <= score <= 1 + 1e-12 for score in convex(vector, text).values())
+
+
+@settings(deadline=None, max_examples=50)
+@given(SCORES, SCORES)
+def test_every_candidate_of_either_list_has_a_score(
+    vector: dict[Place, float], text: dict[Place, float]
+) -> None:
+    assert convex(vector, text).keys() == vector.keys() | text.keys()
+
+
+def test_a_candidate_without_text_match_earns_its_vector_share_only() -> None:
+    assert convex({("a", 1): 0.9, ("a", 2): 0.1}, {("a", 2): 3.0})["a", 1] == VECTOR_WEIGHT
+
+
+def test_a_candidate_without_vector_match_earns_its_text_share_only() -> None:
+    assert convex({("a", 1): 0.9}, {("a", 2): 3.0})["a", 2] == pytest.approx(1 - VECTOR_WEIGHT)
+
+
+def test_equal_cosines_all_earn_the_whole_vector_share() -> None:
+    assert convex({("a", 1): 0.5, ("a", 2): 0.5}, {}, weight=0.7) == {("a", 1): 0.7, ("a", 2): 0.7}
+
+
+def test_nothing_found_scores_nothing() -> None:
+    assert convex({}, {}) == {}
+
+
+# --- fuse ---
+
+
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("seed", range(15))
+def test_domains_of_one_space_are_ranked_like_one_table(mode: Mode, seed: int) -> None:
+    chance = random.Random(seed)
+    k, rows = chance.choice([1, 3, 10, 30]), range(chance.choice([2, 12, 150, 600]))
+    vector, text = random_scores(chance, rows), random_scores(chance, rows, share=0.6, scale=20)
+    home = {key: f"domain-{chance.randrange(5)}" for key in rows}
+    parts = [
+        one_domain(
+            name,
+            vector={key: score for key, score in vector.items() if home[key] == name},
+            text={key: score for key, score in text.items() if home[key] == name},
+            k=k,
+        )
+        for name in sorted(set(home.values()))
+    ]
+    whole = fuse([one_domain("all", vector=vector, text=text, k=k)], mode=mode, k=k)
+    pooled = fuse(parts, mode=mode, k=k)
+    assert [(one.key, one.score) for one in pooled] == [(one.key, one.score) for one in whole]
+
+
+def test_small_domains_of_one_space_give_all_their_chunks() -> None:
+    parts = [one_domain(name, vector={1: 0.5, 2: 0.4}) for name in ("a", "b", "c")]
+    assert len(fuse(parts, mode=Mode.VECTOR, k=10)) == 6
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_scale_shift_of_one_space_changes_nothing_across_spaces(mode: Mode) -> None:
+    chance = random.Random(1)
+    own, other = random_scores(chance, range(40)), random_scores(chance, range(40))
+    words = random_scores(chance, range(40), share=0.5)
+    plain = one_domain("a", space="expert-a", vector=own, text=words, probability=0.6)
+    shifted = one_domain(
+        "a",
+        space="expert-a",
+        vector={key: 0.25 * score - 0.5 for key, score in own.items()},
+        text={key: 8 * score for key, score in words.items()},
+        probability=0.6,
+    )
+    rest = one_domain("b", space="expert-b", vector=other, text=words, probability=0.4)
+    before, after = (fuse([part, rest], mode=mode, k=50) for part in (plain, shifted))
+    assert [(one.domain, one.key, one.score) for one in after] == [
+        (one.domain, one.key, one.score) for one in before
+    ]
+
+
+def test_a_space_of_higher_cosines_does_not_win_over_one_of_equal_weight() -> None:
+    high = one_domain("a", space="expert-a", vector={1: 0.95, 2: 0.94}, probability=0.5)
+    low = one_domain("b", space="expert-b", vector={1: 0.30, 2: 0.10}, probability=0.5)
+    assert places(fuse([high, low], mode=Mode.VECTOR, k=4)) == [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+
+
+def test_the_space_of_the_more_probable_domain_comes_first() -> None:
+    unlikely = one_domain("a", space="expert-a", vector={1: 0.9}, probability=0.2)
+    likely = one_domain("b", space="expert-b", vector={1: 0.1}, probability=0.8)
+    assert places(fuse([unlikely, likely], mode=Mode.VECTOR, k=2)) == [("b", 1), ("a", 1)]
+
+
+def test_a_space_weighs_as_much_as_its_most_probable_domain() -> None:
+    shared = [
+        one_domain("a", vector={1: 0.9}, probability=0.1),
+        one_domain("b", vector={1: 0.8}, probability=0.5),
+    ]
+    own = one_domain("c", space="expert-c", vector={1: 0.9}, probability=0.4)
+    assert places(fuse([*shared, own], mode=Mode.VECTOR, k=1)) == [("a", 1)]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["s", "t"]),
+            st.dictionaries(st.integers(0, 9), st.sampled_from([0.25, 0.5, 0.75]), max_size=6),
+            st.dictionaries(st.integers(0, 9), st.sampled_from([1.0, 2.0]), max_size=6),
+        ),
+        max_size=5,
+    ),
+    st.sampled_from(Mode),
+    st.randoms(use_true_random=False),
+)
+def test_the_order_of_the_searches_changes_nothing(
+    parts: list[tuple[str, dict[int, float], dict[int, float]]], mode: Mode, chance: random.Random
+) -> None:
+    searched = [
+        one_domain(f"d{number}", space=space, vector=vector, text=text, probability=0.2)
+        for number, (space, vector, text) in enumerate(parts)
+    ]
+    turned = chance.sample(searched, len(searched))
+    assert fuse(turned, mode=mode, k=7) == fuse(searched, mode=mode, k=7)
+
+
+def test_equal_scores_are_ordered_by_domain_and_key() -> None:
+    parts = [one_domain("b", vector={2: 0.5, 1: 0.5}), one_domain("a", vector={9: 0.5})]
+    assert places(fuse(parts, mode=Mode.VECTOR, k=3)) == [("a", 9), ("b", 1), ("b", 2)]
+
+
+def test_vector_mode_keeps_the_cosines() -> None:
+    ranked = fuse([one_domain("a", vector={1: 0.5, 2: 0.25}, text={3: 9.0})], mode=Mode.VECTOR, k=5)
+    assert [one.score for one in ranked] == [0.5, 0.25]
+
+
+def test_text_mode_keeps_the_text_scores() -> None:
+    ranked = fuse([one_domain("a", vector={1: 0.5}, text={3: 9.0})], mode=Mode.TEXT, k=5)
+    assert [(one.key, one.score) for one in ranked] == [(3, 9.0)]
+
+
+@pytest.mark.parametrize("k", [1, 3, 1000])
+def test_at_most_k_come_back(k: int) -> None:
+    part = one_domain("a", vector=random_scores(random.Random(0), range(500)), k=k)
+    assert len(fuse([part], mode=Mode.VECTOR, k=k)) == min(k, 500)
+
+
+def test_no_searches_find_nothing() -> None:
+    assert fuse([], mode=Mode.HYBRID, k=5) == []
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_searches_that_were_not_made_find_nothing(mode: Mode) -> None:
+    assert fuse([one_domain("a"), one_domain("b", space="t")], mode=mode, k=5) == []
+
+
+def test_a_hit_says_its_route_ranks_and_scores() -> None:
+    part = one_domain("a", vector={1: 0.5, 2: 0.75}, text={1: 3.0}, probability=0.7)
+    by_key = {one.key: one.why for one in fuse([part], mode=Mode.HYBRID, k=5)}
+    assert by_key == {1: Why(0.7, 2, 0.5, 1, 3.0), 2: Why(0.7, 1, 0.75, None, None)}
+
+
+@pytest.mark.parametrize(("k", "depth"), [(1, 100), (20, 100), (21, 105), (10_000, 50_000)])
+def test_a_search_goes_a_hundred_deep_or_five_times_k(k: int, depth: int) -> None:
+    assert search_depth(k) == depth

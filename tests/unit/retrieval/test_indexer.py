@@ -1,0 +1,180 @@
+"""Indexing: what is new is added, what changed is replaced, what is the same costs nothing, nothing stands
+twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moe_retrieval import Document, Encoder, Indexer, Store
+from moe_retrieval.errors import StaleDomainError, UsageError
+from moe_retrieval.retrieval.indexer import IndexOptions
+from moe_retrieval.types import Rejected
+
+LONG = " ".join(f"Sentence number {number} says something about the heart." for number in range(200))
+
+
+def texts(store: Store, domain: str) -> list[str]:
+    """Chunk texts of a domain as the live generation has them, sorted."""
+    live = store.catalog.latest()
+    assert live is not None
+    found = []
+    for batch in store.view(live.domains[domain]).batches(("content", "lead")):
+        found += [row["content"][row["lead"] :] for row in batch.to_pylist()]
+    return sorted(found)
+
+
+def test_a_changed_document_replaces_its_old_chunks(store: Store, indexer: Indexer) -> None:
+    indexer.index([Document("a", "first text")], domain="cvd")
+    indexer.index([Document("a", "second text")], domain="cvd")
+    assert texts(store, "cvd") == ["second text"]
+
+
+def test_an_unchanged_document_is_not_encoded_again(indexer: Indexer) -> None:
+    indexer.index([Document("a", "text")], domain="cvd")
+    report = indexer.index([Document("a", "text")], domain="cvd")
+    assert (report.encoded, report.unchanged, report.documents) == (0, 1, 1)
+
+
+def test_a_run_that_changes_nothing_publishes_nothing(store: Store, indexer: Indexer) -> None:
+    indexer.index([Document("a", "text")], domain="cvd")
+    before = store.catalog.latest()
+    indexer.index([Document("a", "text")], domain="cvd")
+    assert store.catalog.latest() == before
+
+
+def test_changed_metadata_alone_replaces_the_row(store: Store, indexer: Indexer) -> None:
+    indexer.index([Document("a", "text", metadata={"year": 1999})], domain="cvd")
+    report = indexer.index([Document("a", "text", metadata={"year": 2001})], domain="cvd")
+    assert report.encoded == 1
+    assert len(texts(store, "cvd")) == 1
+
+
+def test_a_shorter_version_leaves_no_chunk_of_the_longer_one(store: Store, indexer: Indexer) -> None:
+    indexer.index([Document("a", LONG)], domain="cvd")
+    assert len(texts(store, "cvd")) > 3
+    indexer.index([Document("a", "short now")], domain="cvd")
+    assert texts(store, "cvd") == ["short now"]
+
+
+def test_a_document_that_moves_to_another_domain_leaves_the_old_one(store: Store, indexer: Indexer) -> None:
+    indexer.index([Document("a", "text"), Document("b", "other")], domain="cvd")
+    report = indexer.index([Document("a", "text")], domain="copd")
+    assert texts(store, "cvd") == ["other"]
+    assert texts(store, "copd") == ["text"]
+    assert report.removed == 1
+
+
+def test_the_same_id_from_two_sources_is_two_documents(store: Store, indexer: Indexer) -> None:
+    indexer.index([Document("a", "one", source="/x"), Document("a", "two", source="/y")], domain="cvd")
+    assert texts(store, "cvd") == ["one", "two"]
+
+
+def test_the_second_of_two_equal_documents_is_rejected(store: Store, indexer: Indexer) -> None:
+    report = indexer.index([Document("a", "one"), Document("a", "two")], domain="cvd")
+    assert (report.documents, report.rejected) == (1, 1)
+    assert texts(store, "cvd") == ["one"]
+
+
+def test_rejected_documents_are_counted_and_the_rest_goes_on(store: Store, indexer: Indexer) -> None:
+    report = indexer.index([Rejected("/x.pdf", "truncated"), Document("a", "one")], domain="cvd")
+    assert report.rejections == (Rejected("/x.pdf", "truncated"),)
+    assert texts(store, "cvd") == ["one"]
+
+
+def test_a_document_without_a_domain_goes_where_the_router_sends_it(indexer: Indexer) -> None:
+    heart = [Document(f"h{n}", f"heart attack artery blood pressure {n}") for n in range(30)]
+    skin = [Document(f"s{n}", f"mole melanoma skin sun lesion {n}") for n in range(30)]
+    indexer.index(heart, domain="cvd")
+    indexer.index(skin, domain="skin")
+    report = indexer.index([Document("new", "artery heart blood attack pressure 99")])
+    assert report.routed == {"cvd": 1}
+
+
+def test_a_routed_document_stays_where_it_is_when_it_changes(store: Store, indexer: Indexer) -> None:
+    indexer.index([Document("a", "text")], domain="cvd")
+    indexer.index([Document("b", "more")], domain="skin")
+    indexer.index([Document("a", "another text")])
+    assert texts(store, "cvd") == ["another text"]
+
+
+def test_the_first_document_without_a_domain_founds_general(store: Store, indexer: Indexer) -> None:
+    indexer.index([Document("a", "text")])
+    assert texts(store, "general") == ["text"]
+
+
+def test_a_name_without_letters_cannot_name_a_domain(indexer: Indexer) -> None:
+    with pytest.raises(UsageError, match="cannot name a domain"):
+        indexer.index([Document("a", "text")], domain="???")
+
+
+def test_a_table_of_another_encoder_is_stale(store: Store, indexer: Indexer, tiny_model: Path) -> None:
+    indexer.index([Document("a", "text")], domain="cvd")
+    shorter = Encoder.load(tiny_model, max_length=24)
+    with pytest.raises(StaleDomainError, match="moeret reindex --domain cvd"):
+        Indexer(store, encoder=shorter).index([Document("b", "text")], domain="cvd")
+
+
+def test_an_interrupted_run_keeps_what_it_wrote(store: Store, encoder: Encoder) -> None:
+    def documents() -> Iterator[Document]:
+        yield from (Document(str(number), f"text {number}") for number in range(10))
+        raise KeyboardInterrupt
+
+    indexer = Indexer(store, encoder=encoder, options=IndexOptions(window=4))
+    with pytest.raises(KeyboardInterrupt):
+        indexer.index(documents(), domain="cvd")
+    assert len(texts(store, "cvd")) == 10
+    report = indexer.index([Document(str(number), f"text {number}") for number in range(12)], domain="cvd")
+    assert (report.encoded, report.unchanged) == (2, 10)
+
+
+def test_long_runs_publish_in_between(store: Store, encoder: Encoder) -> None:
+    seen: list[int] = []
+
+    def documents() -> Iterator[Document]:
+        for number in range(6):
+            live = store.catalog.latest()
+            seen.append(live.domains["cvd"].rows if live else 0)
+            yield Document(str(number), f"text {number}")
+
+    ticks = iter(range(0, 10_000, 10))
+    options = IndexOptions(window=2, publish_seconds=15)
+    Indexer(store, encoder=encoder, options=options, clock=lambda: next(ticks)).index(
+        documents(), domain="cvd"
+    )
+    assert seen[0] == 0
+    assert 0 < seen[-1] < 6
+
+
+def test_a_dry_run_counts_and_changes_nothing(store: Store, indexer: Indexer) -> None:
+    indexer.index([Document("a", "one"), Document("b", "two")], domain="cvd")
+    before = store.catalog.latest()
+    report = indexer.index([Document("a", "changed"), Document("b", "two")], domain="cvd", dry_run=True)
+    assert (report.documents, report.encoded, report.unchanged) == (2, 1, 1)
+    assert store.catalog.latest() == before
+    assert texts(store, "cvd") == ["one", "two"]
+
+
+def test_stored_vectors_are_those_of_the_content(store: Store, indexer: Indexer, encoder: Encoder) -> None:
+    documents = [Document(str(n), f"text of number {n} " * (n + 1), title=f"Title {n}") for n in range(20)]
+    indexer.index(documents, domain="cvd")
+    live = store.catalog.latest()
+    assert live is not None
+    view = store.view(live.domains["cvd"])
+    contents = [row for batch in view.batches(("content",)) for row in batch["content"].to_pylist()]
+    np.testing.assert_allclose(view.vectors(), encoder.encode_document(contents, domain="cvd"), atol=1e-5)
+
+
+def test_spans_re_slice_to_the_source(store: Store, indexer: Indexer) -> None:
+    document = Document("a", LONG, title="Hearts")
+    indexer.index([replace(document, source="/a.txt")], domain="cvd")
+    live = store.catalog.latest()
+    assert live is not None
+    for batch in store.view(live.domains["cvd"]).batches(("content", "lead", "start", "end")):
+        for row in batch.to_pylist():
+            assert row["content"][row["lead"] :] == LONG[row["start"] : row["end"]]

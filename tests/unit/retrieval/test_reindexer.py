@@ -1,0 +1,165 @@
+"""Reindexing: only what is stale is embedded again, beside the live tables, and published all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moe_retrieval import Document, Encoder, Indexer, Moeret, Retriever, Store
+from moe_retrieval.errors import StaleDomainError, UnknownDomainError, UsageError
+from moe_retrieval.retrieval.reindexer import Reindexer
+from moe_retrieval.settings import Settings
+from tests.tiny_model import build_tiny_bert, different
+
+HEART = [Document(f"h{n}", f"heart attack artery blood pressure {n}") for n in range(12)]
+SKIN = [Document(f"s{n}", f"mole melanoma skin sun lesion {n}") for n in range(8)]
+
+
+@pytest.fixture
+def filled(store: Store, indexer: Indexer) -> Store:
+    indexer.index(HEART, domain="cvd")
+    indexer.index(SKIN, domain="skin")
+    return store
+
+
+@pytest.fixture
+def shorter(tiny_model: Path) -> Encoder:
+    """The same model with a setting that decides vectors changed."""
+    return Encoder.load(tiny_model, max_length=24)
+
+
+@pytest.fixture
+def expert(tiny_model: Path, tmp_path: Path) -> Path:
+    """An exported expert for the tiny model, of other weights than `general`."""
+    from moe_retrieval.model.surgery import export_expert, upcycle
+
+    model = different(upcycle(tiny_model), "cvd")
+    return tmp_path / "experts" / export_expert(model, "cvd", tmp_path / "experts")
+
+
+def entries(store: Store) -> dict[str, object]:
+    live = store.catalog.latest()
+    assert live is not None
+    return dict(live.domains)
+
+
+def test_nothing_is_stale_under_the_same_encoder(filled: Store, encoder: Encoder) -> None:
+    assert Reindexer(filled, encoder=encoder).plan() == ()
+
+
+def test_a_changed_setting_makes_every_domain_stale(filled: Store, shorter: Encoder) -> None:
+    plans = Reindexer(filled, encoder=shorter).plan()
+    assert [(plan.domain, plan.rows, plan.stale) for plan in plans] == [("cvd", 12, True), ("skin", 8, True)]
+
+
+def test_reindexed_domains_answer_under_the_new_encoder(filled: Store, shorter: Encoder) -> None:
+    reindexer = Reindexer(filled, encoder=shorter)
+    report = reindexer.run(reindexer.plan())
+    assert report.encoded == 20
+    hits = Retriever(filled, encoder=shorter).query("melanoma", domains=["skin"]).hits
+    assert {hit.domain for hit in hits} == {"skin"}
+
+
+def test_force_embeds_a_fresh_domain_again_and_changes_no_vector(filled: Store, encoder: Encoder) -> None:
+    before = entries(filled)
+    reindexer = Reindexer(filled, encoder=encoder)
+    reindexer.run(reindexer.plan(domains=["cvd"], force=True))
+    after = entries(filled)
+    assert after["cvd"].table != before["cvd"].table
+    assert after["cvd"].digest == before["cvd"].digest
+    assert after["skin"] == before["skin"]
+
+
+def test_a_killed_reindex_goes_on_where_it_was(filled: Store, shorter: Encoder) -> None:
+    seen: list[int] = []
+
+    def die(_domain: str, count: int) -> None:
+        seen.append(count)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    reindexer = Reindexer(filled, encoder=shorter, window=5)
+    before = entries(filled)
+    with pytest.raises(KeyboardInterrupt):
+        reindexer.run(reindexer.plan(), progress=die)
+    assert entries(filled) == before
+    report = reindexer.run(reindexer.plan())
+    assert report.encoded == 20 - sum(seen)
+
+
+def test_what_changed_between_a_killed_reindex_and_the_next_is_taken_over(
+    filled: Store, shorter: Encoder, indexer: Indexer
+) -> None:
+    def die(_domain: str, _count: int) -> None:
+        raise KeyboardInterrupt
+
+    reindexer = Reindexer(filled, encoder=shorter, window=5)
+    with pytest.raises(KeyboardInterrupt):
+        reindexer.run(reindexer.plan(domains=["cvd"]), progress=die)
+    indexer.index([Document("h0", "another text altogether")], domain="cvd")
+    reindexer.run(reindexer.plan())
+    hits = Retriever(filled, encoder=shorter).query("another text altogether", domains=["cvd"], k=20).hits
+    assert sorted(hit.doc_id for hit in hits) == sorted(document.id for document in HEART)
+    assert "another text altogether" in {hit.text for hit in hits}
+
+
+def test_a_registered_expert_makes_only_its_domain_stale(
+    filled: Store, tiny_model: Path, expert: Path
+) -> None:
+    moeret = Moeret.open(filled.path, settings=Settings(model=str(tiny_model)))
+    moeret.register_expert("cvd", expert)
+    assert [plan.domain for plan in moeret.reindex_plan()] == ["cvd"]
+
+
+def test_queries_use_the_live_expert_until_the_reindex(filled: Store, tiny_model: Path, expert: Path) -> None:
+    moeret = Moeret.open(filled.path, settings=Settings(model=str(tiny_model)))
+    before = moeret.query("artery", domains=["cvd"]).hits
+    moeret.register_expert("cvd", expert)
+    assert moeret.query("artery", domains=["cvd"]).hits == before
+
+
+def test_a_reindexed_expert_changes_its_vectors_and_no_others(
+    filled: Store, tiny_model: Path, expert: Path
+) -> None:
+    moeret = Moeret.open(filled.path, settings=Settings(model=str(tiny_model)))
+    before = entries(filled)
+    moeret.register_expert("cvd", expert)
+    moeret.reindex()
+    after = entries(filled)
+    assert after["cvd"].expert == expert.name
+    assert after["cvd"].digest != before["cvd"].digest
+    assert after["skin"] == before["skin"]
+    view = filled.view(after["cvd"])
+    contents = [text for batch in view.batches(("content",)) for text in batch["content"].to_pylist()]
+    fresh = Encoder.load(tiny_model, experts={"cvd": expert}).encode_document(contents, domain="cvd")
+    np.testing.assert_allclose(view.vectors(), fresh, atol=1e-5)
+
+
+def test_domains_of_two_spaces_are_answered_together(filled: Store, tiny_model: Path, expert: Path) -> None:
+    moeret = Moeret.open(filled.path, settings=Settings(model=str(tiny_model)))
+    moeret.register_expert("cvd", expert)
+    moeret.reindex()
+    hits = moeret.query("heart skin artery mole", domains=["cvd", "skin"], mode="vector", k=20).hits
+    assert {hit.domain for hit in hits} == {"cvd", "skin"}
+    assert len(hits) == 20
+
+
+def test_a_changed_setting_is_refused_until_the_reindex(filled: Store, tiny_model: Path) -> None:
+    changed = Moeret.open(filled.path, settings=Settings(model=str(tiny_model), query_prompt="query: "))
+    with pytest.raises(StaleDomainError, match="moeret reindex"):
+        changed.query("artery")
+    changed.reindex()
+    assert changed.query("artery").hits
+
+
+def test_another_model_must_reindex_all_domains(filled: Store, tmp_path: Path) -> None:
+    other = Encoder.load(build_tiny_bert(tmp_path / "other", seed=3))
+    with pytest.raises(UsageError, match="without --domain"):
+        Reindexer(filled, encoder=other).plan(domains=["cvd"])
+
+
+def test_an_unknown_domain_is_refused(filled: Store, encoder: Encoder) -> None:
+    with pytest.raises(UnknownDomainError, match="did you mean 'skin'"):
+        Reindexer(filled, encoder=encoder).plan(domains=["skinn"])
