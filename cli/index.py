@@ -1,0 +1,77 @@
+"""`moeret index`: bring the store to what files hold."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from moeret_cli import options, render
+
+
+def index(
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Files, folders, globs, or - for JSON lines on stdin."),
+    ],
+    domain: Annotated[
+        str | None, typer.Option("--domain", "-d", help="Put everything into this domain.")
+    ] = None,
+    domain_field: Annotated[
+        str | None,
+        typer.Option("--domain-field", metavar="FIELD", help="Take the domain from this field of records."),
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete stored documents of PATH that are gone.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with exit code 1 if any document was rejected.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Say what would be done; change nothing.")
+    ] = False,
+    store: options.Store = None,
+    model: options.Model = None,
+    precision: options.PrecisionOption = None,
+    device: options.Device = None,
+    chunk_tokens: Annotated[
+        int | None, typer.Option(help="Tokens per chunk [as many as the encoder takes].")
+    ] = None,
+    chunk_overlap: Annotated[
+        int | None, typer.Option(help="Tokens that neighbouring chunks share [32].")
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Read documents, chunk, embed and index them. What did not change costs nothing.
+
+    The sub-folders of a folder are its domains, unless --domain or --domain-field says otherwise.
+    Reads txt, md, html, json, jsonl, csv, tsv, pdf, xml (JATS, PubMed), parquet and docx.
+    """
+    moeret = options.open_store(
+        quiet=quiet,
+        store=store,
+        model=model,
+        precision=precision,
+        device=device,
+        chunk_tokens=chunk_tokens,
+        chunk_overlap=chunk_overlap,
+    )
+    with render.counting("documents read", "chunks encoded") as progress:
+        report = moeret.index(
+            paths,
+            domain=domain,
+            domain_field=domain_field,
+            prune=prune,
+            dry_run=dry_run,
+            stdin=sys.stdin.buffer,
+            progress=progress,
+        )
+    if json:
+        render.json_line(report.to_dict())
+    else:
+        render.index_report(report, dry_run=dry_run, verbose=verbose, pruned=prune)
+    if strict and report.rejected:
+        raise typer.Exit(1)

@@ -1,0 +1,49 @@
+"""Options that several verbs share, and the store they open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from moe_retrieval.types import Mode, Precision
+from moeret_cli import render
+
+if TYPE_CHECKING:
+    from moe_retrieval.moeret import Moeret
+
+Store = Annotated[
+    Path | None, typer.Option("--store", metavar="PATH", help="Folder of the store [MOERET_STORE; .moeret].")
+]
+Model = Annotated[str | None, typer.Option("--model", help="Folder or hub id of the encoder [bundled].")]
+PrecisionOption = Annotated[
+    Precision | None,
+    typer.Option("--precision", help="Arithmetic of the encoder; auto: bf16 where the device has it."),
+]
+Device = Annotated[str | None, typer.Option("--device", help="Torch device, such as cpu or cuda:0.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No narration, no progress.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
+Domains = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--domain", "-d", metavar="NAME", help="Search this domain only; may be repeated. Default: routed."
+    ),
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where", metavar="FILTER", help="Only documents that match, as in: year >= 2015 and journal = 'BMJ'"
+    ),
+]
+ModeOption = Annotated[Mode | None, typer.Option("--mode", help="Search by vector, by full text, or both.")]
+
+
+def open_store(*, quiet: bool = False, **flags: Any) -> Moeret:
+    """The facade over the settings of this run; notices go to standard error unless quiet."""
+    from moe_retrieval.moeret import Moeret
+    from moe_retrieval.settings import load_settings
+
+    render.quiet = quiet
+    return Moeret.open(settings=load_settings(**flags).values, notify=render.note)

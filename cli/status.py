@@ -1,0 +1,14 @@
+"""`moeret status`: what the store holds."""
+
+from __future__ import annotations
+
+from moeret_cli import options, render
+
+
+def status(store: options.Store = None, json: options.Json = False) -> None:
+    """Show the live generation: domains, counts, experts, indexes with their measured recall."""
+    found = options.open_store(store=store).status()
+    if json:
+        render.json_line(found.to_dict())
+    else:
+        render.status(found)

@@ -1,0 +1,146 @@
+"""Killed at any moment, `moeret index` goes on where it was: the store ends as that of an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from moe_retrieval import Store
+
+WORDS = [
+    "heart",
+    "lung",
+    "skin",
+    "worm",
+    "immune",
+    "cell",
+    "risk",
+    "dose",
+    "trial",
+    "blood",
+    "airway",
+    "mole",
+]
+DOCUMENTS = 1_500
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of documents of several chunks each, in three domains."""
+    rng = random.Random(0)
+    path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
+    with path.open("w", encoding="utf8") as stream:
+        for number in range(DOCUMENTS):
+            text = " ".join(rng.choices(WORDS, k=rng.randint(10, 120)))
+            record = {"_id": f"d{number}", "text": text, "domain": f"domain-{number % 3}", "year": number}
+            stream.write(json.dumps(record) + "\n")
+    return path
+
+
+def start(corpus: Path, store: Path, model: Path) -> subprocess.Popen[bytes]:
+    environment = os.environ | {
+        "MOERET_STORE": str(store),
+        "MOERET_MODEL": str(model),
+        "MOERET_PUBLISH_SECONDS": "0.3",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "moeret_cli", "index", str(corpus), "--domain-field", "domain", "--json"]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def contents(store: Path) -> dict[str, list[tuple[str, int, int]]]:
+    """Chunk id, document hash and number of parts of every row, by domain, sorted."""
+    opened = Store.open(store)
+    live = opened.catalog.latest()
+    assert live is not None
+    assert not live.partial
+    found = {}
+    for domain, entry in live.domains.items():
+        rows = [
+            (row["id"], row["doc_hash"], row["parts"])
+            for batch in opened.view(entry).batches(("id", "doc_hash", "parts"))
+            for row in batch.to_pylist()
+        ]
+        found[domain] = sorted(rows)
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    corpus: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, list[tuple[str, int, int]]], float]:
+    """The store of an undisturbed run, and how long that run took."""
+    store = tmp_path_factory.mktemp("undisturbed") / "store"
+    started = time.monotonic()
+    process = start(corpus, store, tiny_model)
+    assert process.wait(timeout=300) == 0, process.communicate()[1]
+    return contents(store), time.monotonic() - started
+
+
+def killed_and_rerun(
+    corpus: Path,
+    model: Path,
+    folder: Path,
+    undisturbed: tuple[dict[str, list[tuple[str, int, int]]], float],
+    seed: int,
+) -> None:
+    expected, seconds = undisturbed
+    store = folder / f"store-{seed}"
+    process = start(corpus, store, model)
+    time.sleep(random.Random(seed).uniform(0.2, 1.0) * seconds)
+    process.kill()
+    process.communicate()
+    again = start(corpus, store, model)
+    out, err = again.communicate(timeout=300)
+    assert again.returncode == 0, err
+    report = json.loads(out.splitlines()[-1])
+    assert report["documents"] == DOCUMENTS
+    assert report["unchanged"] + report["encoded"] > 0
+    assert contents(store) == expected
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_killed_run_is_completed_by_the_next(
+    corpus: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    undisturbed: tuple[dict[str, list[tuple[str, int, int]]], float],
+    seed: int,
+) -> None:
+    killed_and_rerun(corpus, tiny_model, tmp_path, undisturbed, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 120))
+def test_twenty_killed_runs_are_completed_by_the_next(
+    corpus: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    undisturbed: tuple[dict[str, list[tuple[str, int, int]]], float],
+    seed: int,
+) -> None:
+    killed_and_rerun(corpus, tiny_model, tmp_path, undisturbed, seed)
+
+
+def test_ctrl_c_keeps_what_was_published_and_says_how_to_go_on(
+    corpus: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    process = start(corpus, tmp_path / "store", tiny_model)
+    while process.poll() is None and not list((tmp_path / "store" / "catalog").glob("gen-*.json")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "the same command goes on from there" in err.decode()
+    again = start(corpus, tmp_path / "store", tiny_model)
+    out, err = again.communicate(timeout=300)
+    assert again.returncode == 0, err
+    assert json.loads(out.splitlines()[-1])["unchanged"] > 0

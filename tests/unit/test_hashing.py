@@ -1,0 +1,99 @@
+"""Names of documents, chunks and files: stable, in range, and different where the things are."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moe_retrieval.hashing import chunk_id, content_hash, document_key, file_sha256, hash63
+from moe_retrieval.types import Document, Section
+
+DOCUMENT = Document(
+    "a",
+    "some text",
+    source="papers/a.pdf",
+    title="A title",
+    metadata={"year": 2015, "open": True, "mesh": ["x", "y"]},
+    sections=(Section(0, 4, "Methods", 1),),
+    domain="cvd",
+)
+
+
+@settings(deadline=None)
+@given(st.binary())
+def test_a_hash_fits_a_signed_column_and_is_never_negative(data: bytes) -> None:
+    assert 0 <= hash63(data) < 1 << 63
+
+
+def test_a_hash_is_the_same_on_every_machine() -> None:
+    assert hash63(b"moeret") == 0x66EFD89912B58871
+
+
+@settings(deadline=None)
+@given(st.text(), st.text())
+def test_source_and_id_are_told_apart(source: str, doc_id: str) -> None:
+    assert document_key(source + "x", doc_id) != document_key(source, "x" + doc_id)
+
+
+def test_one_id_in_two_sources_makes_two_documents() -> None:
+    assert document_key("a.jsonl", "1") != document_key("b.jsonl", "1")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(DOCUMENT, text="some texts"),
+        replace(DOCUMENT, title="Another title"),
+        replace(DOCUMENT, metadata={**DOCUMENT.metadata, "year": 2016}),
+        replace(DOCUMENT, metadata={**DOCUMENT.metadata, "year": "2015"}),
+        replace(DOCUMENT, metadata={}),
+        replace(DOCUMENT, sections=(Section(0, 4, "Results", 1),)),
+        replace(DOCUMENT, sections=(Section(0, 5, "Methods", 1),)),
+        replace(DOCUMENT, sections=(Section(0, 4, "Methods", 2),)),
+        replace(DOCUMENT, sections=()),
+    ],
+)
+def test_a_change_that_changes_the_rows_changes_the_hash(changed: Document) -> None:
+    assert content_hash(changed, chunking="c") != content_hash(DOCUMENT, chunking="c")
+
+
+def test_another_chunking_changes_the_hash() -> None:
+    assert content_hash(DOCUMENT, chunking="256") != content_hash(DOCUMENT, chunking="128")
+
+
+def test_text_and_title_are_told_apart() -> None:
+    one, other = Document("a", "x", title="y"), Document("a", "y", title="x")
+    assert content_hash(one, chunking="c") != content_hash(other, chunking="c")
+
+
+def test_the_order_of_metadata_does_not_change_the_hash() -> None:
+    turned = replace(DOCUMENT, metadata=dict(reversed(DOCUMENT.metadata.items())))
+    assert content_hash(turned, chunking="c") == content_hash(DOCUMENT, chunking="c")
+
+
+@pytest.mark.parametrize("moved", [replace(DOCUMENT, domain="onc"), replace(DOCUMENT, source="b", id="b")])
+def test_place_and_name_do_not_change_the_content_hash(moved: Document) -> None:
+    assert content_hash(moved, chunking="c") == content_hash(DOCUMENT, chunking="c")
+
+
+def test_a_chunk_id_is_the_key_in_sixteen_digits_and_the_ordinal() -> None:
+    assert chunk_id(255, 12) == "00000000000000ff.12"
+
+
+@settings(deadline=None)
+@given(st.integers(0, (1 << 63) - 1), st.integers(0, 1 << 31))
+def test_a_chunk_id_tells_its_document_and_ordinal(key: int, ordinal: int) -> None:
+    first, second = chunk_id(key, ordinal).split(".")
+    assert (int(first, 16), int(second)) == (key, ordinal)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 20])
+def test_a_file_hash_is_the_sha256_of_its_bytes(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(b"x" * size)
+    assert file_sha256(path) == hashlib.sha256(b"x" * size).hexdigest()
