@@ -12,7 +12,9 @@ from moeret_cli.query import NOTHING_FOUND, read_text
 
 
 def context(
-    text: Annotated[str | None, typer.Argument(help="The question, or - for standard input.")] = None,
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="The question, or - for standard input.")
+    ] = None,
     budget: Annotated[
         int | None, typer.Option("--budget", "-b", help="Tokens the context may have [1500].")
     ] = None,

@@ -13,7 +13,7 @@ from moeret_cli import options, render
 def index(
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH...", help="Files, folders, globs, or - for JSON lines on stdin."),
+        typer.Argument(metavar="PATH", help="Files, folders, globs, or - for JSON lines on stdin."),
     ],
     domain: Annotated[
         str | None, typer.Option("--domain", "-d", help="Put everything into this domain.")

@@ -17,7 +17,9 @@ NOTHING_FOUND = 3
 
 
 def query(
-    text: Annotated[str | None, typer.Argument(help="What to look for, or - for standard input.")] = None,
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="What to look for, or - for standard input.")
+    ] = None,
     queries: Annotated[
         Path | None,
         typer.Option("--queries", metavar="FILE", help='JSON lines {"_id", "text"} instead of TEXT.'),

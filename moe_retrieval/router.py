@@ -178,10 +178,12 @@ def _regression(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weights (domains, dim) and bias of a multinomial logistic regression."""
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     # balanced: how many documents a domain has says little about how many queries are meant for it
     model: Any = LogisticRegression(C=_STRENGTH, class_weight="balanced", max_iter=1_000)
-    model.fit(vectors.astype(np.float64), targets)
+    with threadpool_limits(1):  # the matrices are small: beside other work two threads took ten times as long
+        model.fit(vectors.astype(np.float64), targets)
     weights, bias = np.asarray(model.coef_), np.asarray(model.intercept_)
     if len(weights) == 1:  # two domains: the library keeps the second one's logit only
         return np.vstack([np.zeros_like(weights), weights]), np.append(0.0, bias)

@@ -119,9 +119,9 @@ class Chunker:
     def _parts(self, document: Document, title: str) -> list[_Part]:
         pieces = [self._part(document.text, *piece) for piece in _pieces(document)]
         parts = [part for part in pieces if part is not None]
-        room = self.max_tokens - self._count(title)
-        whole = _joined(parts) if parts else None
-        if whole is None or self._fits(document.text, whole, room):
+        room = self._room(title)
+        whole = self._joined(document.text, parts) if parts else None
+        if whole is None or self._fits(whole, room):
             return [] if whole is None else [whole]
         return self._merged(document.text, parts, room)
 
@@ -129,33 +129,43 @@ class Chunker:
         start, end = _trimmed(text, start, end)
         return _Part(start, end, heading, page, self._count(text[start:end])) if start < end else None
 
-    def _fits(self, text: str, part: _Part, room: int) -> bool:
-        if part.end - part.start > self._max_chars:
-            return False
-        return self._count(text[part.start : part.end]) <= room
+    def _fits(self, part: _Part, room: int) -> bool:
+        return part.tokens <= room and part.end - part.start <= self._max_chars
+
+    def _room(self, lead: str) -> int:
+        """What the lead leaves for the text; a little less where their tokens may run into each other."""
+        return self.max_tokens - self._count(lead) - (2 if lead and not self._count.exact else 0)
 
     def _merged(self, text: str, parts: Sequence[_Part], room: int) -> list[_Part]:
         """Join small neighbours of one page: a part joins the last if either is under a third of the room."""
         merged = [parts[0]]
         for part in parts[1:]:
             last = merged[-1]
-            both = _joined([last, part])
+            both = self._joined(text, [last, part])
             small = min(last.tokens, part.tokens) * 3 < room
-            if small and last.page == part.page and self._fits(text, both, room):
+            if small and last.page == part.page and self._fits(both, room):
                 merged[-1] = both
             else:
                 merged.append(part)
         return merged
+
+    def _joined(self, text: str, parts: Sequence[_Part]) -> _Part:
+        """One part from the first's start to the last's end, on the first's page."""
+        if len(parts) == 1:
+            return parts[0]
+        start, end = parts[0].start, parts[-1].end
+        heading = _shared_heading([part.heading for part in parts])
+        return _Part(start, end, heading, parts[0].page, self._count(text[start:end]))
 
     # --- parts -> spans -----------------------------------------------------------------------------------
 
     def _spans(self, text: str, part: _Part, leads: _Leads) -> Iterator[Span]:
         """Spans of at most the room that the lead leaves; none begins with whitespace."""
         first = leads.before(text[part.start : part.start + 4096], opens=True, heading=part.heading)
-        if self._fits(text, part, self.max_tokens - self._count(first)):
+        if self._fits(part, self._room(first)):
             yield part.start, part.end
             return
-        room = self.max_tokens - self._count(leads.title + leads.heading)
+        room = self._room(leads.title + leads.heading)
         shared = min(self.overlap, room // 2)
         before = part.start
         for start, end in self._pieces(text, part, room - shared):
@@ -189,7 +199,10 @@ class Chunker:
         limit = self._max_chars  # characters count too: a run of spaces has no tokens
 
         def cost(piece: str) -> int:
-            return size + 1 if len(piece) > limit or least(piece) > size else self._count(piece)
+            if len(piece) > limit or least(piece) > size:
+                return size + 1
+            tokens = self._count(piece)
+            return tokens if len(piece) > 1 else min(tokens, size)  # a character is never cut
 
         _, offsets = chunk(text[start:end], size, cost, memoize=False, offsets=True)
         return [(start + first, start + last) for first, last in offsets]
@@ -245,17 +258,14 @@ def _pieces(document: Document) -> Iterator[tuple[int, int, str, int | None]]:
         yield at, size, "", None
 
 
-def _joined(parts: Sequence[_Part]) -> _Part:
-    """One part from the first's start to the last's end, under what their headings share: `A` of `A > B`."""
-    if len(parts) == 1:
-        return parts[0]
-    shared = parts[0].heading.split(" > ")
-    for part in parts[1:]:
-        path = part.heading.split(" > ")
+def _shared_heading(headings: Sequence[str]) -> str:
+    """The beginning that nested headings have in common: `A` of `A > B` and `A > C`."""
+    shared = headings[0].split(" > ")
+    for heading in headings[1:]:
+        path = heading.split(" > ")
         same = [mine == theirs for mine, theirs in zip(shared, path, strict=False)]
         shared = shared[: same.index(False) if False in same else len(same)]
-    tokens = sum(part.tokens for part in parts)
-    return _Part(parts[0].start, parts[-1].end, " > ".join(shared), parts[0].page, tokens)
+    return " > ".join(shared)
 
 
 def _trimmed(text: str, start: int, end: int) -> Span:

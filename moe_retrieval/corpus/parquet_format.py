@@ -34,7 +34,7 @@ def read_parquet(file: SourceFile, limits: Limits) -> Iterator[Document | Reject
             for row in range(batch.num_rows):
                 number += 1
                 yield record_item(file, f"row {number}", number, partial(_row, batch, row, limits))
-    except (pa.ArrowException, OSError, KeyError, OverflowError) as error:
+    except (pa.ArrowException, OSError, KeyError, OverflowError, ValueError) as error:
         raise RejectedError(f"not a readable Parquet file ({short(error)})") from error
 
 

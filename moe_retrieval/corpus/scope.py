@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from moe_retrieval.corpus.walking import STDIN, STDIN_SOURCE, has_magic, static_prefix
+from moe_retrieval.corpus.walking import STDIN, STDIN_SOURCE, has_magic, resolved, static_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ def scope_of(paths: Sequence[str]) -> Scope:
             folder, rest = static_prefix(path)
             patterns.append((*(_literal(part) for part in folder.parts), *rest))
         else:
-            roots.add(Path(path).expanduser().resolve().as_posix())
+            roots.add(resolved(Path(path).expanduser()).as_posix())
     return Scope(frozenset(roots), tuple(patterns))
 
 

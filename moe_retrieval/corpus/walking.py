@@ -51,24 +51,24 @@ def expand(path: str) -> list[Path]:
     found = _absolute(plain)
     if is_store(found):
         raise UsageError(f"{path} is a moeret store, not a corpus", hint="name a file or folder of documents")
-    if found.is_dir() and not _any_document(found):
+    if is_folder(found) and not _any_document(found):
         raise NothingFoundError(f"{path} holds no documents", hint=f"formats: {' '.join(sorted(FORMATS))}")
     return [found]
 
 
 def walk(path: Path, *, layout: bool, seen: set[str]) -> Walked:
     """The files at or below an expanded path. `layout`: folders are domains. `seen`: real paths so far."""
-    if path.is_dir():
-        yield from _Tree(path.resolve(), layout=layout, seen=seen).walk()
+    if is_folder(path):
+        yield from _Tree(resolved(path), layout=layout, seen=seen).walk()
     elif (skipped := _skipped(path)) is not None:
         yield skipped
     else:
-        yield from _once(Found(path.resolve()), seen)
+        yield from _once(Found(resolved(path)), seen)
 
 
 def is_store(folder: Path) -> bool:
     """Whether a folder is a store of moeret."""
-    return (folder / "store.json").is_file() and (folder / "catalog").is_dir()
+    return is_file(folder / "store.json") and is_folder(folder / "catalog")
 
 
 class _Tree:
@@ -100,7 +100,7 @@ class _Tree:
                 yield skipped
             elif _is_folder(entry):
                 yield from self._domain_folder(path)
-            elif entry.is_symlink() and path.is_dir():
+            elif entry.is_symlink() and is_folder(path):
                 self._links.append((path, slug(path.name) or None))
             else:
                 yield Skipped(entry.path, "no domain: put it into a sub-folder, or give --domain")
@@ -139,7 +139,7 @@ class _Tree:
             yield Rejected(_printable(str(link)), "links out of the tree")
         elif (skipped := _skipped(link)) is not None:
             yield skipped
-        elif not target.is_dir():
+        elif not is_folder(target):
             yield from _once(Found(target, domain), self._seen)
         elif str(target) not in self._seen:  # a folder that was passed over, for instance a hidden one
             yield from self._folder(target, domain)
@@ -152,8 +152,8 @@ def _once(found: Found, seen: set[str]) -> Walked:
     seen.add(source)
     if source != _printable(source):
         yield Rejected(_printable(source), "the file's name is not UTF-8; rename it")
-    elif not found.path.is_file():
-        yield Rejected(source, "not a regular file" if found.path.exists() else "not there any more")
+    elif not is_file(found.path):
+        yield Rejected(source, "not a regular file" if os.path.lexists(found.path) else "not there any more")
     else:
         yield found
 
@@ -168,7 +168,7 @@ def _skipped(path: Path) -> Skipped | None:
 def _reason(path: Path) -> str:
     if path.name.startswith("."):
         return "hidden"
-    if path.is_dir():
+    if is_folder(path):
         if path.name.lower() == "qrels":
             return "an evaluation folder"
         return "a moeret store" if is_store(path) else ""
@@ -201,6 +201,27 @@ def _any_document(folder: Path) -> bool:
     return len(folders) < len(shown) or any(map(_any_document, folders))
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; False where that may not be known."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether a regular file is there; False where that may not be known."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def resolved(path: Path) -> Path:
+    """The path with links resolved as far as it goes; unlike `Path.resolve`, a loop of links is no error."""
+    return Path(os.path.realpath(path))
+
+
 def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100  keeps a link's own name, which resolve() would not
 
@@ -215,7 +236,7 @@ def _missing(path: str, plain: Path) -> UsageError | NothingFoundError:
             f"nothing matches {path}", hint="quote the pattern, and check the folder it begins in"
         )
     parent = _absolute(plain)
-    while not parent.parent.is_dir():
+    while not is_folder(parent.parent):
         parent = parent.parent
     try:
         siblings = [entry.name for entry in _entries(parent.parent) if not entry.name.startswith(".")]
@@ -228,7 +249,7 @@ def static_prefix(pattern: str) -> tuple[Path, tuple[str, ...]]:
     """The folder a pattern begins in, resolved, and the components of the rest."""
     parts = _absolute(Path(pattern).expanduser()).parts
     fixed = next((place for place, part in enumerate(parts) if _MAGIC.search(part)), len(parts))
-    return Path(*parts[:fixed]).resolve(), parts[fixed:]
+    return resolved(Path(*parts[:fixed])), parts[fixed:]
 
 
 def has_magic(path: str) -> bool:

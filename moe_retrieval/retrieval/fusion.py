@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from moe_retrieval.storage.found import Found
 
-VECTOR_WEIGHT = 0.65
+VECTOR_WEIGHT = 0.7
 """Weight of the vector search in a hybrid score; docs/quality.md says how it was chosen."""
 
 DEPTH = 100
@@ -72,13 +72,14 @@ def fuse(searched: Sequence[Searched], *, mode: Mode, k: int) -> list[Ranked]:
 def convex(
     vector: Mapping[Place, float], text: Mapping[Place, float], *, weight: float = VECTOR_WEIGHT
 ) -> dict[Place, float]:
-    """Weighted sum of two score lists after scaling: cosines from their lowest to their highest, BM25 from 0.
+    """Weighted sum of two score lists after scaling: cosines from the DEPTH-th best to the best, BM25 from 0.
 
     A candidate that one list lacks earns nothing there (Bruch et al., "An Analysis of Fusion Functions for
-    Hybrid Retrieval", TOIS 2023, with min-max scaling).
+    Hybrid Retrieval", TOIS 2023, with min-max scaling). The lower end is taken at a fixed place, so that the
+    order at the top does not depend on how many candidates were asked for.
     """
-    low = min(vector.values(), default=0.0)
-    high = max(vector.values(), default=0.0)
+    cosines = sorted(vector.values(), reverse=True)[:DEPTH] or [0.0]
+    high, low = cosines[0], cosines[-1]
     top = max(text.values(), default=0.0)
     scores: dict[Place, float] = defaultdict(float)
     for place, score in vector.items():

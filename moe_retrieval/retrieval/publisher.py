@@ -34,7 +34,6 @@ def publish(
     if refit:
         fitted = fit_router(store, entries, encoder)
         router = fitted.save(store.routers_dir) if fitted else ""
-    store.flush()  # what the catalog names must be on disk before the catalog names it
     created = datetime.now(UTC).isoformat(timespec="seconds")
     model = encoder.model_identity()
     return store.catalog.publish(entries, model=model, router=router, created=created, partial=partial)

@@ -11,7 +11,7 @@ import numpy as np
 
 from moe_retrieval.errors import FilterError, NothingFoundError, UsageError, did_you_mean
 from moe_retrieval.filters import Filter, fields_of, parse_filter
-from moe_retrieval.retrieval.fusion import Ranked, Searched, fuse
+from moe_retrieval.retrieval.fusion import Ranked, Searched, fuse, search_depth
 from moe_retrieval.retrieval.pinned import EncoderChoice, pinned_encoder
 from moe_retrieval.retrieval.snapshot import Snapshot
 from moe_retrieval.types import GENERAL, Hit, Mode, Route
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     Vectors = dict[tuple[str, int], np.ndarray]
     """Query vectors, float32 (dim,), by space and by place of the text among the texts asked."""
-
-DEPTH = 100
-"""Candidates each search gives to fusion, at least; five times k when that is more."""
 
 MAX_K = 10_000
 _COLUMNS = ("id", "doc_id", "source", "title", "section", "page", "start", "end", "lead", "content", "meta")
@@ -55,7 +52,7 @@ class _Ask:
 
     @property
     def depth(self) -> int:
-        return max(DEPTH, 5 * self.k)
+        return search_depth(self.k)
 
 
 class Retriever:

@@ -86,10 +86,11 @@ class IndexRun:
         """Count stored documents under `scope` that did not come in this run; delete them with `prune`."""
         if scope is None:
             return
+        unread = {rejection.source for rejection in self.tally.rejections}
         for domain, writer in self.writers.items():
             unseen = self.changes.unseen(domain)
             for key, source in writer.table.sources(unseen).items():
-                if source not in scope:
+                if source not in scope or _below(source, unread):
                     continue
                 self.tally.vanished += 1
                 if prune:
@@ -229,3 +230,8 @@ class IndexRun:
 def _known(writer: DomainWriter) -> KnownDocuments:
     keys, hashes, complete = writer.table.documents()
     return KnownDocuments(writer.domain, keys=keys, hashes=hashes, complete=complete)
+
+
+def _below(source: str, unread: set[str]) -> bool:
+    """Whether a source, or a folder above it, could not be read whole in this run: it may still be there."""
+    return any(source == one or source.startswith(f"{one}/") for one in unread)

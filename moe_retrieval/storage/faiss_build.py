@@ -133,7 +133,7 @@ def _sample(view: TableView, size: int) -> np.ndarray:
 
 
 def _precise_enough(view: TableView, kind: str, trial: _Trial, *, recall: float) -> bool:
-    """Whether the compressed vectors themselves allow the recall: a second to find out, before a long build."""
+    """Whether the compressed vectors themselves allow the recall: a quick look before a long build."""
     _, _, codec = kind.partition(",")
     return not codec or trial.recall(_filled(view, codec), None) >= recall
 

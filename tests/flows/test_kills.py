@@ -31,6 +31,12 @@ WORDS = [
 ]
 DOCUMENTS = 1_500
 
+# A process started in the background may inherit that Ctrl-C is ignored: undo that first.
+PROGRAM = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from moeret_cli.app import main; main()"
+)
+
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -52,7 +58,7 @@ def start(corpus: Path, store: Path, model: Path) -> subprocess.Popen[bytes]:
         "MOERET_PUBLISH_SECONDS": "0.3",
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-m", "moeret_cli", "index", str(corpus), "--domain-field", "domain", "--json"]
+    command = [sys.executable, "-c", PROGRAM, "index", str(corpus), "--domain-field", "domain", "--json"]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -81,7 +87,8 @@ def undisturbed(
     store = tmp_path_factory.mktemp("undisturbed") / "store"
     started = time.monotonic()
     process = start(corpus, store, tiny_model)
-    assert process.wait(timeout=300) == 0, process.communicate()[1]
+    _out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
     return contents(store), time.monotonic() - started
 
 

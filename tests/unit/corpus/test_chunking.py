@@ -248,6 +248,13 @@ def test_the_fast_count_equals_the_tokenizer_on_prose() -> None:
     assert TokenCounter(PIECES)(text) == PIECES(text)
 
 
+def test_counting_by_words_and_as_a_whole_give_the_same_chunks() -> None:
+    document = Document("a", prose(80) + "\n\n" + "Größe (n=5); IL-6/IL-1. " * 99)
+    fast, plain = Chunker(PIECES), Chunker(PIECES)
+    plain._count.exact = False
+    assert fast.chunk(document) == plain.chunk(document)
+
+
 def test_a_tokenizer_that_keeps_spaces_is_not_taken_for_one_that_drops_them() -> None:
     assert not TokenCounter(PAIRS).exact
 
@@ -272,6 +279,12 @@ def test_odd_texts_take_seconds_not_hours(name: str) -> None:
     assert uncovered(text, chunks) == ""
     assert max(PIECES(chunk.content) for chunk in chunks) <= 254
     assert max(len(chunk.text) for chunk in chunks) <= 254 * 40 + MAX_GAP
+
+
+def test_a_character_of_more_tokens_than_there_is_room_for_ends() -> None:
+    text = "医" * 90
+    chunks = Chunker(lambda text: 9 * len(text.encode()), max_tokens=16).chunk(Document("a", text))
+    assert uncovered(text, chunks) == ""
 
 
 def test_whitespace_alone_gives_no_chunk() -> None:

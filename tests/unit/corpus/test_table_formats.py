@@ -43,11 +43,12 @@ def test_a_record_with_a_title_only_has_it_as_its_text(tmp_path: Path) -> None:
 
 def test_metadata_holds_plain_values_and_json_of_nested_ones(tmp_path: Path) -> None:
     record = {
-        "text": "t", "tags": ["a", 1, ""], "deep": {"b": [1]}, "mixed": [{"x": 1}], "big": 10**30, "k" * 99: "cut",
-        "metadata": {"inner": 3}, "nan": float("nan"), "infinite": float("inf"),
+        "text": "t", "tags": ["a", 1, ""], "deep": {"b": [1]}, "mixed": [{"x": 1}], "big": 10**30,
+        "k" * 99: "cut", "metadata": {"inner": 3}, "nan": float("nan"), "infinite": float("inf"),
     }  # fmt: skip
     assert document(put(tmp_path / "a.jsonl", lines(record))).metadata == {
-        "inner": 3, "tags": ["a", "1"], "deep": '{"b": [1]}', "mixed": '[{"x": 1}]', "big": str(10**30), "k" * 64: "cut",
+        "inner": 3, "tags": ["a", "1"], "deep": '{"b": [1]}', "mixed": '[{"x": 1}]', "big": str(10**30),
+        "k" * 64: "cut",
     }  # fmt: skip
 
 

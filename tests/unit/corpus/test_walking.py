@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from moe_retrieval.corpus.readers import Limits, read_corpus, scope_of
 from moe_retrieval.errors import NothingFoundError, UsageError
 from moe_retrieval.types import Document, Rejected, Skipped
 
+ROOT = Path(__file__).parents[3]
 TEXT = "A text about something.\n"
 
 
@@ -184,11 +188,41 @@ def test_a_name_that_is_not_utf8_is_rejected_printably(tmp_path: Path) -> None:
     assert found.source.encode()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_files_and_folders_that_may_not_be_read_are_rejected(tmp_path: Path) -> None:
+LOCKED = """
+import os, sys
+from moe_retrieval.corpus import readers, text_formats
+if os.geteuid() == 0:
+    os.setuid(65534)  # root may read everything
+for item in readers.read_corpus(sys.argv[1:], domain="x"):
+    print(type(item).__name__, getattr(item, "reason", item.id if hasattr(item, "id") else ""))
+"""
+
+
+def test_files_and_folders_that_may_not_be_read_are_rejected() -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
+        folder = Path(name)
+        put(folder / "a.txt", TEXT)
+        put(folder / "b.txt", TEXT).chmod(0)
+        put(folder / "closed" / "c.txt", TEXT).parent.chmod(0)
+        folder.chmod(0o755)
+        ran = subprocess.run(
+            [sys.executable, "-c", LOCKED, name], capture_output=True, text=True, check=False, cwd=ROOT
+        )
+        (folder / "closed").chmod(0o700)
+    assert ran.stderr == ""
+    assert ran.stdout.splitlines() == [
+        "Document a.txt",
+        "Rejected cannot be read: Permission denied",
+        "Rejected cannot be listed: Permission denied",
+    ]
+
+
+def test_a_loop_of_links_is_rejected(tmp_path: Path) -> None:
     put(tmp_path / "a.txt", TEXT)
-    put(tmp_path / "b.txt", TEXT).chmod(0)
-    assert reasons(tmp_path) == ["cannot be read: Permission denied"]
+    (tmp_path / "loop.txt").symlink_to("loop.txt")
+    assert reasons(tmp_path) == ["a link to nothing"]
+    assert len(reasons(tmp_path / "loop.txt")) == 1
+    assert str(tmp_path / "loop.txt") in scope_of([str(tmp_path / "loop.txt")])
 
 
 # --- sizes and contents -----------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ def test_every_candidate_of_either_list_has_a_score(
 
 
 def test_a_candidate_without_text_match_earns_its_vector_share_only() -> None:
-    assert convex({("a", 1): 0.9, ("a", 2): 0.1}, {("a", 2): 3.0})["a", 1] == VECTOR_WEIGHT
+    assert convex({("a", 1): 0.9, ("a", 2): 0.1}, {("a", 2): 3.0})["a", 1] == pytest.approx(VECTOR_WEIGHT)
 
 
 def test_a_candidate_without_vector_match_earns_its_text_share_only() -> None:

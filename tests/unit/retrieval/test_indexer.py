@@ -178,3 +178,29 @@ def test_spans_re_slice_to_the_source(store: Store, indexer: Indexer) -> None:
     for batch in store.view(live.domains["cvd"]).batches(("content", "lead", "start", "end")):
         for row in batch.to_pylist():
             assert row["content"][row["lead"] :] == LONG[row["start"] : row["end"]]
+
+
+def test_what_could_not_be_read_has_not_vanished(store: Store, indexer: Indexer, tmp_path: Path) -> None:
+    from moe_retrieval.corpus.readers import scope_of
+
+    inside, beside = str(tmp_path / "locked" / "a.txt"), str(tmp_path / "b.txt")
+    indexer.index([Document("a", "one", source=inside), Document("b", "two", source=beside)], domain="cvd")
+    unreadable = Rejected(str(tmp_path / "locked"), "permission denied")
+    report = indexer.index([unreadable], domain="cvd", scope=scope_of([str(tmp_path)]), prune=True)
+    assert (report.vanished, report.removed) == (1, 1)
+    assert texts(store, "cvd") == ["one"]
+
+
+def test_pruning_deletes_what_vanished_and_nothing_outside_the_paths(
+    store: Store, indexer: Indexer, tmp_path: Path
+) -> None:
+    from moe_retrieval.corpus.readers import scope_of
+
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    gone, outside = str(folder / "gone.txt"), str(tmp_path / "outside.txt")
+    indexer.index(
+        [Document("g", "gone", source=gone), Document("o", "outside", source=outside)], domain="cvd"
+    )
+    indexer.index([], domain="cvd", scope=scope_of([str(folder)]), prune=True)
+    assert texts(store, "cvd") == ["outside"]

@@ -145,3 +145,9 @@ def test_the_encoder_is_loaded_from_what_the_store_records(
     indexer.index(HEART, domain="cvd")
     snapshot = Retriever(store).snapshot()
     assert snapshot.encoder.name == str(tiny_model.resolve())
+
+
+def test_the_order_at_the_top_does_not_depend_on_k(retriever: Retriever) -> None:
+    few = retriever.query("heart attack 3", domains=["cvd", "skin"], k=3).hits
+    many = retriever.query("heart attack 3", domains=["cvd", "skin"], k=30).hits
+    assert [hit.chunk_id for hit in few] == [hit.chunk_id for hit in many[:3]]
