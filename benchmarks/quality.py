@@ -26,9 +26,13 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from baselines import CACHE, SentenceTransformerBaseline, load_beir, whole_text
+
+if TYPE_CHECKING:
+    from moe_retrieval import Moeret
 
 COLLECTIONS = ("sysrev", "ohsumed_disease", "cacm", "cisi", "npl_vaswani", "medquad", "cocitation_titles")
 SYSTEMS = ("vector", "text", "hybrid", "exact", "truncated", "bm25s")
@@ -56,15 +60,22 @@ class Collection:
         )
 
 
-def moeret_runs(collection: Collection, work: Path) -> tuple[dict[str, Run], dict]:
-    """Index the collection where that is not done yet, and search it in every mode."""
+def indexed(path: Path, work: Path) -> Moeret:
+    """The store of a collection, fp32; what is in it already costs nothing."""
     from moe_retrieval import Moeret, Precision
     from moe_retrieval.settings import load_settings
+
+    settings = load_settings(store=work / f"store-{path.name}", precision=Precision.FP32).values
+    store = Moeret.open(settings=settings)
+    store.index(path / "corpus.jsonl", domain_field="domain")
+    return store
+
+
+def moeret_runs(collection: Collection, work: Path) -> tuple[dict[str, Run], int]:
+    """Every mode of moeret, and the number of chunks it searched."""
     from moe_retrieval.types import slug
 
-    settings = load_settings(store=work / f"store-{collection.name}", precision=Precision.FP32).values
-    store = Moeret.open(settings=settings)
-    report = store.index(collection.path / "corpus.jsonl", domain_field="domain")
+    store = indexed(collection.path, work)
     by_domain: dict[str, list[str]] = defaultdict(list)
     for name, query in collection.queries.items():
         by_domain[slug(query["domain"])].append(name)
@@ -76,7 +87,7 @@ def moeret_runs(collection: Collection, work: Path) -> tuple[dict[str, Run], dic
                 names, store.query_many(texts, k=CHUNKS, mode=mode, domains=[domain]), strict=True
             ):
                 run[name] = best_per_document((hit.doc_id, hit.score) for hit in answer.hits)
-    return runs, report.to_dict()
+    return runs, sum(domain.chunks for domain in store.status().domains)
 
 
 def exact_run(collection: Collection, rival: SentenceTransformerBaseline, work: Path) -> Run:
@@ -177,7 +188,7 @@ def measure(path: Path, work: Path) -> dict:
     started = time.perf_counter()
     collection = Collection.load(path)
     rival = SentenceTransformerBaseline(shard=collection.name, cache=work)
-    runs, report = moeret_runs(collection, work)
+    runs, chunks = moeret_runs(collection, work)
     runs["exact"] = exact_run(collection, rival, work)
     runs["truncated"] = truncated_run(collection, rival)
     runs["bm25s"] = bm25_run(collection)
@@ -187,7 +198,7 @@ def measure(path: Path, work: Path) -> dict:
     return {
         "collection": collection.name,
         "documents": len(collection.documents),
-        "chunks": report["chunks"],
+        "chunks": chunks,
         "queries": len(collection.queries),
         "ndcg@10": {system: round(float(scores[system]["ndcg"].mean()), 4) for system in SYSTEMS},
         "recall@100": {system: round(float(scores[system]["recall"].mean()), 4) for system in SYSTEMS},

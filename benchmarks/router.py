@@ -1,12 +1,12 @@
 """Routing documents to 23 domains: the store's router against TF-IDF with logistic regression.
 
-    python benchmarks/router.py DATA [--collection ohsumed_disease] [--splits 3] [--json FILE]
+    python benchmarks/router.py DATA [--collection ohsumed_disease] [--splits 3] [--work FOLDER] [--json FILE]
 
-Documents are split 70 : 30, by document, several times. Both classifiers learn from the 70 and are judged on
-the 30: the router on `general` vectors of whole documents (windows averaged), the rival on TF-IDF of the same
-texts, its strength C chosen by cross-validation on its training part. Printed: accuracy, expected calibration
-error (15 bins of equal width), mean number of domains that hold 90% of the router's probability, and how
-often the right one is among them.
+The collection is indexed (into the same store as benchmarks/quality.py uses). Its documents are split 70 :
+30, several times. The router learns from the chunk vectors of the 70, as the indexer fits it, and is judged
+on the mean vector of each of the 30; the rival on TF-IDF of the same documents, its strength C chosen by
+cross-validation on its training part. Printed: accuracy, expected calibration error (15 bins of equal width),
+the mean number of domains that hold 90% of the probability, and how often the right one is among them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from baselines import load_beir, whole_text
+from baselines import CACHE, load_beir, whole_text
+from quality import indexed
 
 
 def judged(probabilities: np.ndarray, classes: list[str], labels: np.ndarray) -> dict[str, float]:
@@ -61,12 +63,39 @@ def rival(texts: list[str], labels: np.ndarray, train: np.ndarray, test: np.ndar
     return judged(found, list(model.classes_), labels[test])
 
 
-def ours(vectors: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
-    """The router as the indexer fits it."""
+def ours(chunks: Chunks, labels: np.ndarray, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
+    """The router as the indexer fits it, on chunks of training documents only."""
     from moe_retrieval import Router
 
-    router = Router.fit(vectors[train], labels[train].tolist(), groups=train.astype(np.int64))
-    return judged(router.probabilities(vectors[test]), list(router.domains), labels[test])
+    known = np.isin(chunks.owners, train)
+    router = Router.fit(
+        chunks.vectors[known],
+        labels[chunks.owners[known]].tolist(),
+        groups=chunks.owners[known].astype(np.int64),
+    )
+    whole = np.stack([chunks.vectors[chunks.owners == place].mean(axis=0) for place in test])
+    whole /= np.linalg.norm(whole, axis=1, keepdims=True)
+    return judged(router.probabilities(whole.astype(np.float32)), list(router.domains), labels[test])
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Stored vectors (n, dim) and the place of each one's document."""
+
+    vectors: np.ndarray
+    owners: np.ndarray
+
+    @classmethod
+    def load(cls, path: Path, work: Path, places: dict[str, int]) -> Chunks:
+        opened = indexed(path, work)
+        vectors, owners = [], []
+        snapshot = opened.retriever.snapshot()
+        for domain in snapshot.domains:
+            view = snapshot.view(domain)
+            vectors.append(view.vectors())
+            for batch in view.batches(("doc_id",)):
+                owners += [places[name] for name in batch["doc_id"].to_pylist()]
+        return cls(np.concatenate(vectors), np.array(owners))
 
 
 def main() -> None:
@@ -76,20 +105,20 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--collection", default="ohsumed_disease")
     parser.add_argument("--splits", type=int, default=3)
+    parser.add_argument("--work", type=Path, default=CACHE)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-
-    from moe_retrieval import Encoder
 
     documents, _queries, _qrels = load_beir(given.data / given.collection)
     texts = [whole_text(record) for record in documents.values()]
     labels = np.array([record["domain"] for record in documents.values()])
-    vectors = Encoder.load(precision="fp32").encode_document(texts)
+    places = {name: place for place, name in enumerate(documents)}
+    chunks = Chunks.load(given.data / given.collection, given.work, places)
     results: dict[str, list[dict[str, float]]] = {"router": [], "tf-idf": []}
     for seed in range(given.splits):
         order = np.random.default_rng(seed).permutation(len(texts))
         cut = int(0.7 * len(texts))
-        results["router"].append(ours(vectors, labels, order[:cut], order[cut:]))
+        results["router"].append(ours(chunks, labels, order[:cut], order[cut:]))
         results["tf-idf"].append(rival(texts, labels, order[:cut], order[cut:]))
     found = {
         name: {key: round(statistics.mean(one[key] for one in each), 4) for key in each[0]}

@@ -16,7 +16,10 @@ from moe_retrieval.types import Precision
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from moe_retrieval.moeret import Moeret
     from moe_retrieval.settings import Resolved, Settings
+    from moe_retrieval.status import DomainStatus
+    from moe_retrieval.storage.store import Store
 
 PACKAGES = ("torch", "transformers", "lancedb", "pylance", "pyarrow", "tokenizers", "scikit-learn")
 FAISS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cuvs")
@@ -42,7 +45,7 @@ class Finding:
 def examine(resolved: Resolved) -> list[Finding]:
     """All findings, in the order: machine, packages, weights, settings, store."""
     return [
-        *_machine(),
+        *_machine(resolved.values),
         *_packages(),
         _faiss(),
         *_weights(resolved.values),
@@ -51,10 +54,10 @@ def examine(resolved: Resolved) -> list[Finding]:
     ]
 
 
-def _machine() -> Iterator[Finding]:
+def _machine(settings: Settings) -> Iterator[Finding]:
     from moe_retrieval.engines.precision import pick_device, resolve_precision
 
-    device = pick_device(None)
+    device = pick_device(settings.device or None)
     precision = resolve_precision(Precision.AUTO, device=device)
     yield Finding("ok", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield Finding("ok", "device", f"{device}, computes in {precision}")
@@ -106,52 +109,54 @@ def _settings(resolved: Resolved) -> Iterator[Finding]:
 def _store(settings: Settings) -> Iterator[Finding]:
     from moe_retrieval.moeret import Moeret
 
-    moeret = Moeret.open(settings=settings)
+    with Moeret.open(settings=settings) as moeret:
+        try:
+            status = moeret.status()
+        except NothingFoundError as error:
+            yield Finding("warning", "store", error.message, error.hint)
+            return
+        except MoeretError as error:
+            yield Finding("failed", "store", error.message, error.hint)
+            return
+        shown = f"{status.store}, generation {status.generation}, {len(status.domains)} domains"
+        yield Finding("ok", "store", shown)
+        for domain in status.domains:
+            yield _domain(moeret.store, domain)
+        yield from _router_and_encoder(moeret)
+
+
+def _domain(store: Store, status: DomainStatus) -> Finding:
+    """Whether the table opens at its pinned version, holds what the catalog says, and has its index."""
+    subject, live = f"domain {status.domain}", store.catalog.latest()
+    entry = live.domains[status.domain] if live else None
+    if entry is None:
+        return Finding("warning", subject, "was removed while the doctor looked")
+    cure = f"moeret reindex --force --domain {status.domain}, or restore the store from a copy"
     try:
-        status = moeret.status()
-    except NothingFoundError as error:
-        yield Finding("warning", "store", error.message, error.hint)
-        return
+        if store.view(entry).digest() != entry.digest:
+            return Finding("failed", subject, "its rows are not those that were published", cure)
     except MoeretError as error:
-        yield Finding("failed", "store", error.message, error.hint)
-        return
-    yield Finding(
-        "ok", "store", f"{status.store}, generation {status.generation}, {len(status.domains)} domains"
-    )
-    for domain in status.domains:
-        yield from _domain(moeret, domain.domain)
+        return Finding("failed", subject, error.message, error.hint)
+    if status.candidate:
+        return Finding(
+            "warning", subject, "a trained expert waits", f"moeret reindex --domain {status.domain}"
+        )
+    if status.index is None and status.chunks:
+        return Finding("warning", subject, "has no index file", "moeret index any of its files makes one")
+    return Finding("ok", subject, f"{status.chunks:,} chunks, digest holds")
+
+
+def _router_and_encoder(moeret: Moeret) -> Iterator[Finding]:
+    from moe_retrieval.retrieval.routing import load_router
+
+    try:
+        load_router(moeret.store, moeret.store.catalog.latest())
+    except MoeretError as error:
+        yield Finding("failed", "router", error.message, "moeret index any file fits it again")
     try:
         moeret.encoder()
     except MoeretError as error:
         yield Finding("failed", "encoder", error.message, error.hint)
-
-
-def _domain(moeret: Any, domain: str) -> Iterator[Finding]:
-    """The table opens at its pinned version and holds what the catalog says; its index is there."""
-    generation = moeret.store.catalog.latest()
-    entry = generation.domains[domain]
-    try:
-        view = moeret.store.view(entry)
-        if view.digest() != entry.digest:
-            yield Finding(
-                "failed",
-                f"domain {domain}",
-                "its rows are not those that were published",
-                "restore the store",
-            )
-            return
-    except MoeretError as error:
-        yield Finding("failed", f"domain {domain}", error.message, error.hint)
-        return
-    status = next(one for one in moeret.status().domains if one.domain == domain)
-    if status.candidate:
-        yield Finding(
-            "warning", f"domain {domain}", "a trained expert waits", f"moeret reindex --domain {domain}"
-        )
-    elif status.index is None and entry.rows:
-        yield Finding("warning", f"domain {domain}", "has no index file; the next index or query makes one")
-    else:
-        yield Finding("ok", f"domain {domain}", f"{entry.rows:,} chunks, digest holds")
 
 
 def _installed(name: str) -> bool:

@@ -114,10 +114,10 @@ class StaleDomainError(MoeretError):
 
     exit_code = 4
 
-    def __init__(self, domain: str, *, stored: str, loaded: str) -> None:
+    def __init__(self, domain: str, *, stored: str, loaded: str, hint: str = "") -> None:
         super().__init__(
             f"domain {domain!r} was indexed with encoder {stored[:12]}, but {loaded[:12]} is loaded",
-            hint=f"moeret reindex --domain {domain}",
+            hint=hint or f"moeret reindex --domain {domain}",
         )
         self.domain = domain
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from moe_retrieval.corpus.chunking import Chunker
 from moe_retrieval.corpus.readers import read_corpus, scope_of
 from moe_retrieval.errors import NothingFoundError, UnknownDomainError
 from moe_retrieval.retrieval import pinned
+from moe_retrieval.retrieval.candidates import candidate_experts, forget_candidate, register_candidate
 from moe_retrieval.retrieval.context import Assembly, build_context
 from moe_retrieval.retrieval.indexer import Indexer, IndexOptions
 from moe_retrieval.retrieval.pinned import EncoderChoice, pinned_encoder
-from moe_retrieval.retrieval.publisher import publish
-from moe_retrieval.retrieval.reindexer import DomainPlan, Reindexer
+from moe_retrieval.retrieval.publisher import publish, republish
+from moe_retrieval.retrieval.reindexer import Reindexer
 from moe_retrieval.retrieval.retriever import Answer, Retriever
 from moe_retrieval.settings import Settings, load_settings
 from moe_retrieval.status import Status, status_of
-from moe_retrieval.storage.durability import write_atomically
 from moe_retrieval.storage.store import Store
 from moe_retrieval.types import ContextFormat, Mode
 
@@ -61,6 +61,18 @@ class Moeret:
         if path is not None:
             settings = settings.model_copy(update={"store": Path(path)})
         return cls(settings, notify=notify)
+
+    def close(self) -> None:
+        """End the search threads and let go of encoder and tables; the handle may be used again."""
+        if self._retriever is not None:
+            self._retriever.close()
+        self._retriever = self._store = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
 
     @property
     def store(self) -> Store:
@@ -154,8 +166,8 @@ class Moeret:
         """Cited text for a language model: whole chunks of the best hits, at most `budget` tokens of the
         encoder.
         """
-        answer = self.query(text, k=k, mode=mode, domains=domains, where=where)
         encoder = self.retriever.snapshot().encoder
+        answer = self.query(text, k=k, mode=mode, domains=domains, where=where)
         assembly = Assembly(encoder.count_tokens, secret=self.store.secret, generation=answer.generation)
         return build_context(
             answer.hits,
@@ -165,11 +177,13 @@ class Moeret:
             form=ContextFormat(form),
         )
 
-    def reindex_plan(
-        self, *, domains: Sequence[str] | None = None, force: bool = False
-    ) -> tuple[DomainPlan, ...]:
-        """What `reindex` would embed again."""
-        return self._reindexer().plan(domains=domains, force=force)
+    def reindexer(self) -> Reindexer:
+        """What brings the store to the encoder of the settings, with registered candidates in place."""
+        live, choice = self._live(), self._choice()
+        same = pinned.same_model(live, choice)
+        experts = candidate_experts(self.store, live) if same else {}  # experts do not fit another trunk
+        encoder = pinned.load_encoder(live, choice, experts=experts)
+        return Reindexer(self.store, encoder=encoder, recall=self.settings.recall)
 
     def reindex(
         self,
@@ -179,21 +193,14 @@ class Moeret:
         progress: Callable[[str, int], None] | None = None,
     ) -> IndexReport:
         """Embed again what is stale (with `force`, all of `domains`), and publish it in one generation."""
-        reindexer = self._reindexer()
-        return reindexer.run(reindexer.plan(domains=domains, force=force), progress=progress)
+        return self.reindexer().run(domains=domains, force=force, progress=progress)
 
-    def register_expert(self, domain: str, folder: Path) -> None:
+    def register_expert(self, domain: str, folder: str | Path) -> None:
         """Make an exported expert the candidate of a domain; queries see it after the next `reindex`.
 
-        `folder`: what `export_expert` wrote, named by the sha256 of its weights, inside or outside the store.
+        `folder`: what `export_expert` wrote, named by the sha256 of its weights.
         """
-        live = self._live()
-        if domain not in live.domains:
-            raise UnknownDomainError(domain, live.domains)
-        home = self.store.experts_dir / folder.name
-        for file in sorted(folder.iterdir()) if home != folder else ():
-            write_atomically(home / file.name, file.read_bytes())
-        write_atomically(self.store.experts_dir / pinned.CANDIDATES / domain, folder.name.encode())
+        register_candidate(self.store, domain, Path(folder), encoder=self.encoder())
 
     def status(self) -> Status:
         """The live generation: its domains, their experts and indexes."""
@@ -202,16 +209,18 @@ class Moeret:
     def describe(self, domain: str, description: str) -> None:
         """Set the description of a domain."""
         with self.store.lease():
-            live = self._live()
-            entries = {**live.domains, domain: replace(self._entry(domain), description=description)}
-            publish(self.store, entries, live=live, encoder=self.encoder(), refit=False, partial=live.partial)
+            live, entry = self._entry(domain)
+            entries = {**live.domains, domain: replace(entry, description=description)}
+            republish(self.store, entries, live=live)
 
     def remove_domain(self, domain: str) -> int:
         """Take a domain out of the store; gives the number of its documents. Older generations keep it."""
+        encoder = self.encoder()
         with self.store.lease():
-            live, entry = self._live(), self._entry(domain)
+            live, entry = self._entry(domain)
             kept = {name: other for name, other in live.domains.items() if name != domain}
-            publish(self.store, kept, live=live, encoder=self.encoder(), refit=True, partial=live.partial)
+            publish(self.store, kept, live=live, encoder=encoder, refit=True, partial=live.partial)
+            forget_candidate(self.store, domain)
         return entry.documents
 
     def encoder(self) -> Encoder:
@@ -234,14 +243,6 @@ class Moeret:
         options = IndexOptions(publish_seconds=settings.publish_seconds, recall=settings.recall)
         return Indexer(store, encoder=encoder, chunker=chunker, options=options)
 
-    def _reindexer(self) -> Reindexer:
-        live = self._live()
-        experts = pinned.candidate_experts(self.store, live)
-        if self.settings.model and self.settings.model != live.model.get("name"):
-            experts = {}  # they do not fit another trunk: domains start from the new `general`
-        encoder = pinned.load_encoder(live, self._choice(), experts=experts)
-        return Reindexer(self.store, encoder=encoder, recall=self.settings.recall)
-
     def _choice(self) -> EncoderChoice:
         settings = self.settings
         return EncoderChoice(
@@ -259,8 +260,8 @@ class Moeret:
             raise NothingFoundError(f"{self.store.path} holds no documents", hint="moeret index PATH")
         return live
 
-    def _entry(self, domain: str) -> DomainEntry:
+    def _entry(self, domain: str) -> tuple[Generation, DomainEntry]:
         live = self._live()
         if domain not in live.domains:
             raise UnknownDomainError(domain, live.domains)
-        return live.domains[domain]
+        return live, live.domains[domain]

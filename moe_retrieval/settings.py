@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import tomllib
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -23,11 +24,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from importlib.resources.abc import Traversable
 
+    from pydantic.fields import FieldInfo
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a folder"}
+_BOUNDS = {"ge": " from {}", "gt": " above {}", "le": ", at most {}"}
+
 PREFIX = "MOERET_"
+DEBUG = "MOERET_DEBUG"
+"""No setting: where it is set, the command line shows the traceback of an error nobody expected."""
 
 
 class Settings(BaseSettings):
-    """What a run may be told. Every field is a flag, a `MOERET_*` variable and a key of `moeret.toml`."""
+    """What a run may be told.
+
+    Every field is a `MOERET_*` variable and a key of `moeret.toml`; the common ones are flags of the verbs
+    that use them.
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
@@ -38,8 +50,12 @@ class Settings(BaseSettings):
     precision: Precision = Field(Precision.AUTO, description="auto, fp32 or bf16")
     device: str = Field("", description="torch device; empty: cuda where there is one, else cpu")
     max_length: int = Field(0, ge=0, le=8192, description="tokens per text; 0: the model's own limit")
-    query_prompt: str = Field("", description="put before every query")
-    document_prompt: str = Field("", description="put before every chunk")
+    query_prompt: str | None = Field(
+        None, description="put before every query; not set: what the store records"
+    )
+    document_prompt: str | None = Field(
+        None, description="put before every chunk; not set: what the store records"
+    )
     chunk_tokens: int = Field(0, ge=0, description="tokens per chunk; 0: as many as the encoder takes")
     chunk_overlap: int | None = Field(None, ge=0, description="tokens that neighbouring chunks share")
     publish_seconds: float = Field(
@@ -51,6 +67,16 @@ class Settings(BaseSettings):
     k: int = Field(10, ge=1, le=10_000, description="hits per query")
     mass: float = Field(0.9, gt=0, le=1, description="probability that the routed domains must hold together")
     budget: int = Field(1500, ge=1, description="tokens of an assembled context")
+
+    @field_validator("mode", "precision", mode="before")
+    @classmethod
+    def _in_any_case(cls, value: Any) -> Any:
+        return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("store", mode="before")
+    @classmethod
+    def _place(cls, value: Any) -> Any:
+        return _folder(value) if isinstance(value, str | Path) else value
 
     @classmethod
     def settings_customise_sources(
@@ -97,11 +123,45 @@ def load_settings(**flags: Any) -> Resolved:
         return Resolved(Settings(**given), origins)
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0])
+        name, value = str(first["loc"][0]), first["input"]
+        why = f": {first['ctx']['error']}" if first["type"] == "value_error" else ""
         raise SettingsError(
-            f"{origins[name]}: {name} = {first['input']!r} is refused: {first['msg']}",
-            hint=Settings.model_fields[name].description or "",
+            f"{origins[name]}: {name} = {value!r} is refused{why}", hint=_next_step(name, value)
         ) from error
+
+
+def _folder(value: str | Path) -> Path:
+    """A path that can name a folder, with `~` filled in."""
+    text = str(value)
+    if not text.strip():
+        raise ValueError("it is empty")
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("it is no valid UTF-8")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # ~somebody
+        raise ValueError("there is no such user") from error
+
+
+def _next_step(name: str, value: Any) -> str:
+    """The values a setting can have, the nearest one first if these are words, and what it means."""
+    field = Settings.model_fields[name]
+    choices = [str(choice) for choice in field.annotation] if _is_choice(field.annotation) else []
+    allowed = f"one of {', '.join(choices)}" if choices else _range(field)
+    near = f"{guess} " if (guess := did_you_mean(str(value).lower(), choices)).endswith("?") else ""
+    return f"{near}{name} is {allowed} ({field.description})"
+
+
+def _is_choice(kind: Any) -> TypeGuard[type[StrEnum]]:
+    return isinstance(kind, type) and issubclass(kind, StrEnum)
+
+
+def _range(field: FieldInfo) -> str:
+    """What a setting that is no choice of words can be, as in: a whole number from 1 to 10000."""
+    kind = next((one for one in get_args(field.annotation) if one is not type(None)), field.annotation)
+    ends = {name: getattr(one, name) for one in field.metadata for name in _BOUNDS if hasattr(one, name)}
+    said = _KINDS.get(kind, str(kind)) + "".join(_BOUNDS[name].format(end) for name, end in ends.items())
+    return said.replace(", at most", " to") if "ge" in ends else said
 
 
 def config_files() -> tuple[Path, ...]:
@@ -147,7 +207,7 @@ def _layers(flags: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     environment = {  # in any case, as pydantic reads it
         name[len(PREFIX) :].lower(): value
         for name, value in os.environ.items()
-        if name.upper().startswith(PREFIX)
+        if name.upper().startswith(PREFIX) and name.upper() != DEBUG
     }
     return [
         ("flag", flags),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from moe_retrieval.retrieval.pinned import candidate_experts
+from moe_retrieval.retrieval.candidates import candidate_experts
 from moe_retrieval.storage.index import index_info
 
 if TYPE_CHECKING:

@@ -194,7 +194,8 @@ class IndexReport:
     """What a run of index or reindex did.
 
     `documents` were read and accepted, `chunks` are stored in the domains they went to, `encoded` chunks were
-    embedded in this run; `unchanged`, `removed`, `rejected` and `vanished` count documents; `domains` gives
+    embedded in this run; `unchanged`, `moved` (to another domain), `removed`, `rejected` and `vanished`
+    count documents; `domains` gives
     chunks per domain, `routed` the documents that the router placed.
     """
 
@@ -202,6 +203,7 @@ class IndexReport:
     chunks: int = 0
     encoded: int = 0
     unchanged: int = 0
+    moved: int = 0
     removed: int = 0
     rejected: int = 0
     vanished: int = 0

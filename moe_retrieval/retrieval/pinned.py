@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_retrieval.encoder import Encoder
+from moe_retrieval.engines.bundled import BUNDLED
 from moe_retrieval.errors import ModelMismatchError, StaleDomainError
-from moe_retrieval.types import GENERAL, Precision
+from moe_retrieval.retrieval.candidates import live_experts
+from moe_retrieval.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from moe_retrieval.errors import MoeretError
     from moe_retrieval.storage.catalog import Generation
     from moe_retrieval.storage.store import Store
 
-CANDIDATES = "candidates"
+DECIDING = ("query_prompt", "document_prompt", "max_length")
+"""Settings that decide vectors: recorded in every generation, and not to be changed behind its back."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderChoice:
-    """What the caller asked of the encoder; what is left empty comes from the generation."""
+    """What the caller asked of the encoder; the rest (empty, None for prompts) comes from the generation."""
 
     model: str = ""
     precision: Precision = Precision.AUTO
     device: str = ""
     max_length: int = 0
-    query_prompt: str = ""
-    document_prompt: str = ""
+    query_prompt: str | None = None
+    document_prompt: str | None = None
 
 
 def pinned_encoder(store: Store, generation: Generation | None, choice: EncoderChoice) -> Encoder:
@@ -39,47 +42,65 @@ def pinned_encoder(store: Store, generation: Generation | None, choice: EncoderC
         ModelMismatchError: another model was asked for than the store was written with.
         StaleDomainError: a setting that decides vectors (prompt, length) differs from the recorded one.
     """
-    experts = live_experts(store, generation)
-    encoder = load_encoder(generation, choice, experts=experts)
-    for domain, entry in (generation.domains if generation else {}).items():
-        if encoder.fingerprint(domain) != entry.fingerprint:
-            raise _refusal(domain, generation, choice, encoder=encoder)
+    if not same_model(generation, choice):
+        recorded = generation.model.get("name", "?") if generation else "?"
+        raise ModelMismatchError(
+            f"the store was written with model {recorded!r}, not {choice.model!r}",
+            hint="leave the model out (--model, MOERET_MODEL), or move the store: moeret reindex --model",
+        )
+    encoder = load_encoder(generation, choice, experts=live_experts(store, generation))
+    check_fingerprints(encoder, generation)
     return encoder
+
+
+def check_fingerprints(encoder: Encoder, generation: Generation | None) -> None:
+    """Refuse an encoder whose vectors would not compare with those of a generation.
+
+    Raises:
+        StaleDomainError: names the domain, and the setting that differs if it is one.
+    """
+    for domain, entry in generation.domains.items() if generation else ():
+        if (loaded := encoder.fingerprint(domain)) != entry.fingerprint:
+            raise _stale(domain, generation, stored=entry.fingerprint, loaded=loaded, encoder=encoder)
 
 
 def load_encoder(
     generation: Generation | None, choice: EncoderChoice, *, experts: Mapping[str, Path]
 ) -> Encoder:
-    """An encoder as chosen, completed from what the generation records, with the given expert folders by
-    domain.
+    """An encoder as chosen, with the given expert folders by domain.
+
+    Where the model is the generation's own, what is not chosen comes from what the generation records;
+    another model comes with its own settings.
     """
-    recorded = dict(generation.model) if generation else {}
+    recorded = dict(generation.model) if generation and same_model(generation, choice) else {}
     return Encoder.load(
-        choice.model or recorded.get("name") or None,
+        choice.model or _place(recorded) or None,
         experts=experts,
         precision=_precision(generation, choice.precision),
         device=choice.device or None,
         max_length=choice.max_length or int(recorded.get("max_length", 0)) or None,
-        query_prompt=choice.query_prompt or recorded.get("query_prompt", ""),
-        document_prompt=choice.document_prompt or recorded.get("document_prompt", ""),
+        query_prompt=_chosen(choice.query_prompt, recorded.get("query_prompt")),
+        document_prompt=_chosen(choice.document_prompt, recorded.get("document_prompt")),
     )
 
 
-def live_experts(store: Store, generation: Generation | None) -> dict[str, Path]:
-    """Folder of each domain's own expert in this generation; domains on `general` are left out."""
-    entries = generation.domains.items() if generation else ()
-    return {domain: store.experts_dir / entry.expert for domain, entry in entries if entry.expert != GENERAL}
+def same_model(generation: Generation | None, choice: EncoderChoice) -> bool:
+    """Whether the chosen model has the trunk that the generation was written with, however it is spelt."""
+    if generation is None or not choice.model:
+        return True
+    if choice.model in (generation.model.get("path"), generation.model.get("name")):
+        return True
+    return Encoder.load(choice.model).model_identity()["trunk"] == generation.model.get("trunk")
 
 
-def candidate_experts(store: Store, generation: Generation | None) -> dict[str, Path]:
-    """As `live_experts`, but a registered candidate takes the place of the live expert."""
-    experts = live_experts(store, generation)
-    folder = store.experts_dir / CANDIDATES
-    for domain in generation.domains if generation else ():
-        note = folder / domain
-        if note.is_file():
-            experts[domain] = store.experts_dir / note.read_text(encoding="ascii").strip()
-    return experts
+def _place(recorded: Mapping[str, str]) -> str:
+    """Where the recorded model is: the bundled package or its folder, else what its name says (a hub id)."""
+    path = recorded.get("path", "")
+    return path if path == BUNDLED or Path(path).is_dir() else recorded.get("name", "")
+
+
+def _chosen(asked: str | None, recorded: str | None) -> str:
+    return (recorded or "") if asked is None else asked
 
 
 def _precision(generation: Generation | None, asked: Precision) -> Precision:
@@ -88,14 +109,18 @@ def _precision(generation: Generation | None, asked: Precision) -> Precision:
     return Precision(stored.pop()) if asked is Precision.AUTO and len(stored) == 1 else asked
 
 
-def _refusal(
-    domain: str, generation: Generation | None, choice: EncoderChoice, *, encoder: Encoder
+def _stale(
+    domain: str, generation: Generation | None, *, stored: str, loaded: str, encoder: Encoder
 ) -> MoeretError:
-    recorded = generation.model if generation else {}
-    if choice.model and encoder.model_identity()["trunk"] != recorded.get("trunk"):
-        return ModelMismatchError(
-            f"the store was written with model {recorded.get('name', '?')!r}, not {encoder.name!r}",
-            hint="leave --model out, or moeret reindex --model to move the whole store to it",
-        )
-    stored = generation.domains[domain].fingerprint if generation else ""
-    return StaleDomainError(domain, stored=stored, loaded=encoder.fingerprint(domain))
+    """Name the setting that differs, where it is one: then that is the cause, and every domain is stale."""
+    recorded, here = (generation.model if generation else {}), encoder.model_identity()
+    for name in DECIDING:
+        if here[name] != recorded.get(name, here[name]):
+            return StaleDomainError(
+                domain,
+                stored=stored,
+                loaded=loaded,
+                hint=f"the store was written with {name} = {recorded[name]!r}, now it is {here[name]!r}: "
+                "change it back, or moeret reindex",
+            )
+    return StaleDomainError(domain, stored=stored, loaded=loaded)

@@ -39,6 +39,14 @@ def publish(
     return store.catalog.publish(entries, model=model, router=router, created=created, partial=partial)
 
 
+def republish(store: Store, entries: Mapping[str, DomainEntry], *, live: Generation) -> Generation:
+    """The live generation again with these entries: for changes that touch no vector."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return store.catalog.publish(
+        entries, model=live.model, router=live.router, created=created, partial=live.partial
+    )
+
+
 def build_indexes(store: Store, live: Generation | None, *, recall: float) -> None:
     """A search structure for every domain whose rows changed since its last one."""
     for entry in live.domains.values() if live else ():

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from moe_retrieval.encoder import Encoder
     from moe_retrieval.storage.catalog import DomainEntry, Generation
     from moe_retrieval.storage.store import Store
-    from moe_retrieval.storage.table import Table
+    from moe_retrieval.storage.table import Table, TableView
+
+
+PLACES = ("name", "path")
+"""Of a model's identity, what says where it lies, not what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +85,13 @@ class Reindexer:
 
     def run(
         self,
-        plans: Sequence[DomainPlan],
         *,
+        domains: Sequence[str] | None = None,
+        force: bool = False,
         progress: Callable[[str, int], None] | None = None,
     ) -> IndexReport:
-        """Carry out `plans`. Rows that a killed run already embedded are not embedded again.
+        """Carry out the plan, made anew under the writer lease. Rows that a killed run already embedded are
+        not embedded again.
 
         Readers see the old tables until the last one is ready, then all new ones at once. `progress` is
         called with the domain and the chunks just embedded, after every batch.
@@ -93,22 +99,24 @@ class Reindexer:
         started = self.clock()
         with self.store.lease():
             live = self._live()
-            entries = dict(live.domains)
+            rebuilt: dict[str, DomainEntry] = {}
             encoded = 0
-            for plan in plans:
-                entries[plan.domain], done = self._rebuild(plan, live.domains[plan.domain], progress)
+            for plan in self.plan(domains=domains, force=force):
+                rebuilt[plan.domain], done = self._rebuild(plan, live.domains[plan.domain], progress)
                 encoded += done
-            if plans:
-                live = publish(self.store, entries, live=live, encoder=self.encoder, refit=True)
+            if rebuilt:
+                entries = {**live.domains, **rebuilt}
+                live = publish(
+                    self.store, entries, live=live, encoder=self.encoder, refit=True, partial=live.partial
+                )
                 build_indexes(self.store, live, recall=self.recall)
-        domains = {plan.domain: entries[plan.domain].rows for plan in plans}
         return IndexReport(
-            documents=sum(entries[plan.domain].documents for plan in plans),
-            chunks=sum(domains.values()),
+            documents=sum(entry.documents for entry in rebuilt.values()),
+            chunks=sum(entry.rows for entry in rebuilt.values()),
             encoded=encoded,
             seconds=round(self.clock() - started, 3),
             generation=live.number,
-            domains=domains,
+            domains={domain: entry.rows for domain, entry in rebuilt.items()},
         )
 
     def _rebuild(
@@ -141,16 +149,11 @@ class Reindexer:
 
     def _missing(self, entry: DomainEntry, table: Table) -> Iterator[pa.RecordBatch]:
         """Batches of live rows that the new table lacks; what it holds of older contents goes first."""
-        stored, hashes, _complete = self.store.table(entry.table).documents()
-        current = dict(zip(stored.tolist(), hashes.tolist(), strict=True))
-        keys, seen, _complete = table.documents()
-        outdated = [
-            key for key, seal in zip(keys.tolist(), seen.tolist(), strict=True) if current.get(key) != seal
-        ]
-        if outdated:
-            table.delete_documents(np.array(outdated, dtype=np.int64))
-        done = table.keys()
-        for batch in self.store.view(entry).batches(size=self.window):
+        view = self.store.view(entry)
+        if len(outdated := _outdated(view, table)):
+            table.delete_documents(outdated)
+        done = np.sort(table.keys())
+        for batch in view.batches(size=self.window):
             if (missing := batch.filter(_absent(batch, done))).num_rows:
                 yield missing
 
@@ -161,17 +164,34 @@ class Reindexer:
         return live
 
     def _refuse_a_mix(self, left_out: Sequence[DomainPlan], live: Generation) -> None:
-        """A candidate expert may wait; a domain that the whole model left behind may not."""
-        trunk_changed = live.model.get("trunk") != self.encoder.model_identity().get("trunk")
-        if left_out and trunk_changed:
+        """A candidate expert may wait; a domain that the model or its settings left behind may not."""
+        here = self.encoder.model_identity()
+        changed = any(live.model.get(name) != value for name, value in here.items() if name not in PLACES)
+        if left_out and changed:
             names = ", ".join(plan.domain for plan in left_out)
             raise UsageError(
-                f"another model leaves every domain stale, also {names}",
+                f"the model or its settings changed, which leaves every domain stale, also {names}",
                 hint="moeret reindex without --domain",
             )
 
 
+def _outdated(view: TableView, table: Table) -> np.ndarray:
+    """Keys (int64) of documents in `table` that `view` holds with another content, or not at all."""
+    live: dict[int, int] = {}
+    for batch in view.batches(("doc_key", "doc_hash")):
+        live.update(zip(batch["doc_key"].to_pylist(), batch["doc_hash"].to_pylist(), strict=True))
+    stored = table.documents()
+    same = [
+        live.get(key) == seal for key, seal in zip(stored.keys.tolist(), stored.hashes.tolist(), strict=True)
+    ]
+    return np.asarray(stored.keys[~np.array(same, dtype=bool)], np.int64)
+
+
 def _absent(batch: pa.RecordBatch, done: np.ndarray) -> pa.Array:
+    """Which rows of a batch have a key that is not in `done`, ascending int64."""
     import pyarrow as pa
 
-    return pa.array(~np.isin(batch["key"].to_numpy(), done))
+    keys = batch["key"].to_numpy()
+    if not len(done):
+        return pa.array(np.ones(len(keys), bool))
+    return pa.array(done[np.minimum(np.searchsorted(done, keys), len(done) - 1)] != keys)

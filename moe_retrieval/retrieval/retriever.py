@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moe_retrieval.errors import FilterError, NothingFoundError, UsageError, did_you_mean
-from moe_retrieval.filters import Filter, fields_of, parse_filter
+from moe_retrieval.errors import NothingFoundError, StoreCorruptError, UsageError
+from moe_retrieval.filters import Filter, parse_filter
 from moe_retrieval.retrieval.fusion import Ranked, Searched, fuse, search_depth
-from moe_retrieval.retrieval.pinned import EncoderChoice, pinned_encoder
+from moe_retrieval.retrieval.pinned import EncoderChoice, check_fingerprints, pinned_encoder
 from moe_retrieval.retrieval.snapshot import Snapshot
 from moe_retrieval.types import GENERAL, Hit, Mode, Route
 
@@ -39,6 +40,9 @@ class Answer:
     hits: tuple[Hit, ...]
     routes: tuple[Route, ...]
     generation: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,8 @@ class Retriever:
         self.store, self.choice, self.notify = store, choice or EncoderChoice(), notify
         self._given = encoder
         self._snapshot: Snapshot | None = None
-        self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="moeret-search")
+        self._opening = threading.Lock()
+        self._pool = _threads()
 
     def query(
         self,
@@ -114,7 +119,6 @@ class Retriever:
         where = parse_filter(where) if isinstance(where, str) else where
         asks = [_Ask(_checked(text, k), k=k, mode=Mode(mode), where=where) for text in texts]
         snapshot = self.snapshot()
-        _check_fields(snapshot, where)
         general = None if domains else snapshot.vectors(texts)
         if general is None:
             routes = [snapshot.named(domains or ())] * len(asks)
@@ -135,17 +139,31 @@ class Retriever:
         generation = self.store.catalog.latest()
         if generation is None or not any(entry.rows for entry in generation.domains.values()):
             raise NothingFoundError(f"{self.store.path} holds no documents", hint="moeret index PATH")
-        held = self._snapshot
-        if held is None or held.generation.number != generation.number:
-            encoder = self._given or self._encoder_for(held, generation)
-            held = self._snapshot = Snapshot(self.store, generation, encoder=encoder, notify=self.notify)
-        return held
+        with self._opening:
+            held = self._snapshot
+            if held is None or held.generation.number < generation.number:
+                encoder = self._encoder_for(held, generation)
+                held = self._snapshot = Snapshot(self.store, generation, encoder=encoder, notify=self.notify)
+            return held
+
+    def close(self) -> None:
+        """End the search threads and let go of the open generation; the next query opens it again."""
+        self._pool.shutdown()
+        self._pool = _threads()
+        self._snapshot = None
 
     def _encoder_for(self, held: Snapshot | None, generation: Generation) -> Encoder:
-        """The encoder already loaded where the new generation pins the same one, else a new one."""
+        """The one given, or the one loaded where the new generation pins the same, else a new one."""
+        if self._given is not None:
+            check_fingerprints(self._given, generation)
+            return self._given
         if held is not None and _pins(held.generation) == _pins(generation):
             return held.encoder
         return pinned_encoder(self.store, generation, self.choice)
+
+
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=8, thread_name_prefix="moeret-search")
 
 
 def _pins(generation: Generation) -> tuple[object, ...]:
@@ -160,17 +178,6 @@ def _checked(text: str, k: int) -> str:
     if not 1 <= k <= MAX_K:
         raise UsageError(f"k is {k}", hint=f"ask for 1 to {MAX_K} hits")
     return text
-
-
-def _check_fields(snapshot: Snapshot, where: Filter | None) -> None:
-    if where is None:
-        return
-    known = snapshot.fields()
-    for name in sorted(fields_of(where)):
-        if name.lower() not in known:
-            raise FilterError(
-                f"no document has a field {name!r}", hint=did_you_mean(name.lower(), sorted(known))
-            )
 
 
 def _encode(
@@ -204,15 +211,22 @@ def _encode(
 def _search(snapshot: Snapshot, route: Route, ask: _Ask, vectors: Vectors, *, at: int) -> Searched:
     """Vector and full-text search of one domain."""
     view, space = snapshot.view(route.domain), snapshot.space(route.domain)
+    known = snapshot.fields() if ask.where else ()
     vector: Found | None = None
     text: Found | None = None
     if ask.mode is not Mode.TEXT:
-        allowed = None if ask.where is None else view.matching(ask.where, known=snapshot.fields())
+        allowed = None if ask.where is None else view.matching(ask.where, known=known)
         vector = snapshot.index(route.domain).search(vectors[space, at][None], k=ask.depth, allowed=allowed)[
             0
         ]
     if ask.mode is not Mode.VECTOR:
-        text = view.search_text(ask.text, k=ask.depth, where=ask.where, known=snapshot.fields())
+        try:
+            text = view.search_text(ask.text, k=ask.depth, where=ask.where, known=known)
+        except StoreCorruptError as error:
+            if vector is None:
+                raise
+            cure = f"moeret reindex --force --domain {route.domain}"
+            snapshot.notify(f"domain {route.domain} is searched by vector only: {error.message}; {cure}")
     return Searched(route.domain, space=space, probability=route.probability, vector=vector, text=text)
 
 

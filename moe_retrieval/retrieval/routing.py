@@ -22,6 +22,10 @@ size.
 """
 
 
+ENCODED = 500
+"""Chunks taken of a domain with an expert of its own: these have to be encoded again, under `general`."""
+
+
 def fit_router(store: Store, entries: Mapping[str, DomainEntry], encoder: Encoder) -> Router | None:
     """A router over the domains that hold chunks; None when there is none. Vectors are those of `general`."""
     filled = {domain: entry for domain, entry in sorted(entries.items()) if entry.rows}
@@ -49,10 +53,12 @@ def _sample(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`general` vectors (n, dim) and document keys (n,) of evenly spread chunks."""
     view = store.view(entry)
-    offsets = np.linspace(0, entry.rows - 1, min(size, entry.rows)).astype(np.int64)
-    columns = ["doc_key", "vector"] if encoder.expert_of(domain) == GENERAL else ["doc_key", "content"]
-    table = view.take(offsets, columns=columns)
-    keys = table["doc_key"].to_numpy()
-    if "vector" in columns:
+    if (own := encoder.expert_of(domain) != GENERAL) and size > ENCODED:
+        size = ENCODED
+    order = np.argsort(view.key_vh()[0])  # by key, not by place: the same content gives the same router
+    offsets = order[np.linspace(0, entry.rows - 1, min(size, entry.rows)).astype(np.int64)]
+    keys = view.take(offsets, columns=["doc_key"])["doc_key"].to_numpy()
+    if not own:
         return view.vectors(offsets), keys
-    return encoder.encode_document(table["content"].to_pylist(), domain=GENERAL), keys
+    texts = view.take(offsets, columns=["content"])["content"].to_pylist()
+    return encoder.encode_document(texts, domain=GENERAL), keys

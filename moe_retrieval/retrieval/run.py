@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from moe_retrieval.corpus.changes import Change, ChangeLog, KnownDocuments
-from moe_retrieval.errors import StaleDomainError
+from moe_retrieval.errors import ModelError, StaleDomainError
 from moe_retrieval.hashing import content_hash, document_key
 from moe_retrieval.retrieval.publisher import build_indexes, publish
 from moe_retrieval.retrieval.routing import load_router
 from moe_retrieval.retrieval.writer import DomainWriter
 from moe_retrieval.storage.rows import Row
-from moe_retrieval.types import GENERAL, Document, IndexReport, Rejected, Skipped
+from moe_retrieval.types import GENERAL, Document, IndexReport, Rejected, Skipped, slug
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from moe_retrieval.corpus.readers import Scope
     from moe_retrieval.encoder import Encoder
     from moe_retrieval.retrieval.indexer import IndexOptions
+    from moe_retrieval.router import Router
     from moe_retrieval.storage.store import Store
 
 
@@ -32,9 +33,9 @@ class Tally:
     documents: int = 0
     encoded: int = 0
     unchanged: int = 0
+    moved: int = 0
     removed: int = 0
     vanished: int = 0
-    generation: int = 0
     rejections: list[Rejected] = field(default_factory=list)
     skips: list[Skipped] = field(default_factory=list)
     routed: Counter[str] = field(default_factory=Counter)
@@ -59,15 +60,13 @@ class IndexRun:
         self.options, self.clock, self.progress, self.dry_run = options, clock, progress, dry_run
         self.started = self.last_publish = clock()
         self.live = store.catalog.latest()
-        self.router = load_router(store, self.live)
+        self.router, self.refit = self._router()
         self.tally = Tally()
         self.writers: dict[str, DomainWriter] = {}
         for domain in self.live.domains if self.live else ():
             self._open(domain)
-        for (
-            domain
-        ) in store.unpublished_domains():  # tables of a first run that was killed before it published
-            self._open(domain)
+        for domain, table in store.leftovers(encoder.fingerprint).items():  # a killed run made them
+            self.writers[domain] = DomainWriter(domain, table=table, encoder=encoder)
         self.changes = ChangeLog([_known(writer) for writer in self.writers.values()])
 
     def take(self, item: Document | Rejected | Skipped, *, domain: str | None) -> None:
@@ -78,28 +77,34 @@ class IndexRun:
             case Skipped():
                 self.tally.skips.append(item)
             case Document():
-                self._document(item, domain=domain or item.domain)
+                self._document(item, domain=slug(item.domain) if item.domain else domain)
         if not self.dry_run and self.last_publish + self.options.publish_seconds < self.clock():
             self.publish()
 
     def vanished(self, scope: Scope | None, *, prune: bool) -> None:
-        """Count stored documents under `scope` that did not come in this run; delete them with `prune`."""
+        """Count stored documents under `scope` that did not come in this run; delete them with `prune`.
+
+        What lies below a file or folder that could not be read whole is not counted: it may still be there.
+        """
         if scope is None:
             return
         unread = {rejection.source for rejection in self.tally.rejections}
+
+        def gone(source: str) -> bool:
+            return source in scope and not _below(source, unread)
+
         for domain, writer in self.writers.items():
-            unseen = self.changes.unseen(domain)
-            for key, source in writer.table.sources(unseen).items():
-                if source not in scope or _below(source, unread):
-                    continue
-                self.tally.vanished += 1
-                if prune:
-                    self._remove(key, domain)
+            keys = writer.table.documents_from(gone, self.changes.unseen(domain))
+            self.tally.vanished += len(keys)
+            if prune:
+                self.tally.removed += len(keys)
+                writer.remove(keys.tolist() if not self.dry_run else ())
 
     def publish(self) -> None:
         """Store what waits and make it visible; nothing happens where nothing changed."""
-        for writer in self.writers.values():
-            self._flush(writer)
+        if self.dry_run:
+            return
+        self._store_all()
         if changed := {name: writer for name, writer in self.writers.items() if writer.changed()}:
             self._publish(changed, partial=True)
         self.last_publish = self.clock()
@@ -108,16 +113,22 @@ class IndexRun:
         """Publish with compacted tables, fresh indexes and a router fitted to what is stored now."""
         if self.dry_run:
             return self._report()
-        for writer in self.writers.values():
-            self._flush(writer)
+        self._store_all()
         partial = self.live is not None and self.live.partial  # the last run was stopped before it came here
-        changed = {name: writer for name, writer in self.writers.items() if writer.changed() or partial}
-        if changed:
-            for writer in changed.values():
-                writer.table.maintain()
-            self._publish(changed, partial=False)
+        due = {name: writer for name, writer in self.writers.items() if writer.changed() or partial}
+        for writer in due.values():
+            writer.table.maintain()
+        if due or self.refit:
+            self._publish(due, partial=False)
         build_indexes(self.store, self.live, recall=self.options.recall)
         return self._report()
+
+    def _store_all(self) -> None:
+        """Rows first, then removals: a document that moves is never in no domain, whenever a kill comes."""
+        for writer in self.writers.values():
+            self._flush(writer)
+        for writer in self.writers.values():
+            writer.drop()
 
     def _publish(self, changed: Mapping[str, DomainWriter], *, partial: bool) -> None:
         entries = dict(self.live.domains) if self.live else {}
@@ -129,32 +140,25 @@ class IndexRun:
             writer.entry = self.live.domains[name]
 
     def _document(self, document: Document, *, domain: str | None) -> None:
-        if not document.text.strip():
-            self.tally.rejections.append(Rejected(document.source, f"{document.id!r} has no text"))
+        if problem := _problem(document, domain):
+            self.tally.rejections.append(Rejected(document.source, problem))
             return
         key = document_key(document.source, document.id)
         homes = self.changes.homes(key)
         domain = domain or (homes[0] if homes else self._route(document))
+        digest = content_hash(document, chunking=self.chunker.identity)
+        change = self.changes.classify(key, digest, domain)
+        if change is Change.DUPLICATE:
+            self.tally.rejections.append(Rejected(document.source, f"duplicate id {document.id!r}"))
+            return
         self.tally.documents += 1
         self.tally.touched.add(domain)
-        digest = content_hash(document, chunking=self.chunker.identity)
-        match self.changes.classify(key, digest, domain):
-            case Change.UNCHANGED:
-                self.tally.unchanged += 1
-            case Change.DUPLICATE:
-                self.tally.documents -= 1
-                self.tally.rejections.append(Rejected(document.source, f"duplicate id {document.id!r}"))
-            case change:
-                self._queue(
-                    document,
-                    domain,
-                    key=key,
-                    digest=digest,
-                    replaces=change is Change.CHANGED or domain in homes,
-                )
-                for home in homes:
-                    if home != domain:
-                        self._remove(key, home)
+        if change is Change.UNCHANGED:
+            self.tally.unchanged += 1
+            return
+        replaces = change is Change.CHANGED or domain in homes
+        self._queue(document, domain, key=key, digest=digest, replaces=replaces)
+        self._leave([home for home in homes if home != domain], key)
 
     def _queue(self, document: Document, domain: str, *, key: int, digest: int, replaces: bool) -> None:
         chunks = self.chunker.chunk(document)
@@ -169,10 +173,11 @@ class IndexRun:
         if len(writer.waiting) >= self.options.window:
             self._flush(writer)
 
-    def _remove(self, key: int, domain: str) -> None:
-        self.tally.removed += 1
-        if not self.dry_run:
-            self.writers[domain].remove(key)
+    def _leave(self, homes: list[str], key: int) -> None:
+        """Take a document out of the domains it moved away from."""
+        self.tally.moved += bool(homes)
+        for home in homes if not self.dry_run else ():
+            self.writers[home].remove([key])
 
     def _flush(self, writer: DomainWriter) -> None:
         encoded = writer.flush()
@@ -181,20 +186,24 @@ class IndexRun:
             self.progress(self.tally.documents, self.tally.encoded)
 
     def _open(self, domain: str) -> DomainWriter:
-        """The writer of a domain: its live table, one left by a killed first run, or a new one."""
+        """The writer of a domain: over its live table, or over a new one."""
         fingerprint = self.encoder.fingerprint(domain)
         entry = self.live.domains.get(domain) if self.live else None
-        if entry and entry.fingerprint != fingerprint:
-            raise StaleDomainError(domain, stored=entry.fingerprint, loaded=fingerprint)
-        if entry:
+        if entry is None:
+            table = self.store.create_table(domain, dim=self.encoder.dim, fingerprint=fingerprint)
+        elif entry.fingerprint == fingerprint:
             table = self.store.table(entry.table)
         else:
-            table = self.store.unpublished(domain, fingerprint=fingerprint) or self.store.create_table(
-                domain, dim=self.encoder.dim, fingerprint=fingerprint
-            )
-        writer = DomainWriter(domain, table=table, encoder=self.encoder, entry=entry)
-        self.writers[domain] = writer
-        return writer
+            raise StaleDomainError(domain, stored=entry.fingerprint, loaded=fingerprint)
+        self.writers[domain] = DomainWriter(domain, table=table, encoder=self.encoder, entry=entry)
+        return self.writers[domain]
+
+    def _router(self) -> tuple[Router | None, bool]:
+        """The live router, and whether it must be fitted anew because its file is damaged."""
+        try:
+            return load_router(self.store, self.live), False
+        except ModelError:
+            return None, True
 
     def _route(self, document: Document) -> str:
         """The most probable domain of a text without one; `general` while there is nothing to route by."""
@@ -209,12 +218,13 @@ class IndexRun:
     def _report(self) -> IndexReport:
         tally = self.tally
         live = self.live.domains if self.live else {}
-        touched = {name: live[name].rows for name in sorted(tally.touched) if name in live}
+        touched = {name: live[name].rows if name in live else 0 for name in sorted(tally.touched)}
         return IndexReport(
             documents=tally.documents,
             chunks=sum(touched.values()),
             encoded=tally.encoded,
             unchanged=tally.unchanged,
+            moved=tally.moved,
             removed=tally.removed,
             rejected=len(tally.rejections),
             vanished=tally.vanished,
@@ -232,6 +242,21 @@ def _known(writer: DomainWriter) -> KnownDocuments:
     return KnownDocuments(writer.domain, keys=keys, hashes=hashes, complete=complete)
 
 
+def _problem(document: Document, domain: str | None) -> str:
+    """Why a document cannot be indexed; empty if it can."""
+    if domain == "":
+        return f"{document.domain!r} cannot name a domain"
+    if not document.text.strip():
+        return f"{document.id!r} has no text"
+    try:
+        "".join(
+            (document.source, document.id, document.title, document.text, str(document.metadata))
+        ).encode()
+    except UnicodeEncodeError:
+        return f"{document.id!r} holds a lone surrogate, which is no character"
+    return ""
+
+
 def _below(source: str, unread: set[str]) -> bool:
-    """Whether a source, or a folder above it, could not be read whole in this run: it may still be there."""
+    """Whether a source, or a folder above it, is among those that could not be read whole."""
     return any(source == one or source.startswith(f"{one}/") for one in unread)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
-from moe_retrieval.errors import UnknownDomainError
+from moe_retrieval.errors import ModelError, StoreError, UnknownDomainError
 from moe_retrieval.retrieval.routing import load_router
 from moe_retrieval.storage.index import open_index
 from moe_retrieval.types import GENERAL, Route
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from moe_retrieval.encoder import Encoder
+    from moe_retrieval.router import Router
     from moe_retrieval.storage.catalog import Generation
     from moe_retrieval.storage.index import VectorIndex
     from moe_retrieval.storage.store import Store
@@ -29,10 +31,11 @@ class Snapshot:
         self, store: Store, generation: Generation, *, encoder: Encoder, notify: Callable[[str], None]
     ) -> None:
         self.store, self.generation, self.encoder, self.notify = store, generation, encoder, notify
-        self.router = load_router(store, generation)
+        self.router = _router(store, generation, notify)
         self.domains = tuple(sorted(name for name, entry in generation.domains.items() if entry.rows))
         self._views: dict[str, TableView] = {}
         self._indexes: dict[str, VectorIndex] = {}
+        self._fields: frozenset[str] | None = None
         self._lock = threading.RLock()
 
     def view(self, domain: str) -> TableView:
@@ -59,8 +62,15 @@ class Snapshot:
         return self.generation.domains[domain].fingerprint
 
     def fields(self) -> frozenset[str]:
-        """Names that a filter may use: those any document of any domain has."""
-        return frozenset().union(*(self.view(domain).fields() for domain in self.domains))
+        """Names that a filter may use: those any document of any readable domain has."""
+        with self._lock:
+            if self._fields is None:
+                found: set[str] = set()
+                for domain in self.domains:
+                    with contextlib.suppress(StoreError):  # a damaged domain must not take the others down
+                        found.update(self.view(domain).fields())
+                self._fields = frozenset(found)
+            return self._fields
 
     def named(self, domains: Sequence[str]) -> tuple[Route, ...]:
         """Routes to the domains a caller named.
@@ -71,7 +81,7 @@ class Snapshot:
         for domain in domains:
             if domain not in self.generation.domains:
                 raise UnknownDomainError(domain, self.generation.domains)
-        return tuple(Route(domain, 1.0) for domain in domains if domain in self.domains)
+        return tuple(Route(domain, 1.0) for domain in dict.fromkeys(domains) if domain in self.domains)
 
     def route(self, vector: np.ndarray, *, mass: float) -> tuple[Route, ...]:
         """The fewest domains that hold `mass` of the probability, and every domain the router was not fitted
@@ -90,3 +100,12 @@ class Snapshot:
     def vectors(self, texts: Sequence[str], *, domain: str = GENERAL) -> np.ndarray:
         """Query vectors, float32 (n, dim), under one domain's expert."""
         return self.encoder.encode_query(texts, domain=domain)
+
+
+def _router(store: Store, generation: Generation, notify: Callable[[str], None]) -> Router | None:
+    """The pinned router; a damaged one is done without until the next index fits it again."""
+    try:
+        return load_router(store, generation)
+    except ModelError as error:
+        notify(f"all domains are searched: {error.message}; the next moeret index fits the router again")
+        return None

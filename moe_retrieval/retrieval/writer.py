@@ -10,7 +10,7 @@ import numpy as np
 from moe_retrieval.storage.rows import to_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from moe_retrieval.encoder import Encoder
     from moe_retrieval.storage.catalog import DomainEntry
@@ -36,24 +36,25 @@ class DomainWriter:
         if replaces:
             self.replaced.add(key)
 
-    def remove(self, key: int) -> None:
-        """Queue the removal of a document."""
-        self.leaving.add(key)
+    def remove(self, keys: Iterable[int]) -> None:
+        """Queue the removal of documents."""
+        self.leaving.update(keys)
 
     def flush(self) -> int:
         """Encode and store what waits; gives the number of chunks encoded."""
         encoded = len(self.waiting)
         if self.waiting:
-            vectors = self.encoder.encode_document(
-                [row.chunk.content for row in self.waiting], domain=self.domain
-            )
-            self.table.write(to_batch(self.waiting, vectors), replaces=_keys(self.replaced - self.leaving))
-        elif self.replaced:
-            self.leaving |= self.replaced
+            texts = [row.chunk.content for row in self.waiting]
+            vectors = self.encoder.encode_document(texts, domain=self.domain)
+            self.table.write(to_batch(self.waiting, vectors), replaces=_keys(self.replaced))
+        self.waiting, self.replaced = [], set()
+        return encoded
+
+    def drop(self) -> None:
+        """Remove the documents that are to leave."""
         if self.leaving:
             self.table.delete_documents(_keys(self.leaving))
-        self.waiting, self.replaced, self.leaving = [], set(), set()
-        return encoded
+        self.leaving = set()
 
     def changed(self) -> bool:
         """Whether the table is another than the one the catalog records."""

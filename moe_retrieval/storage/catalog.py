@@ -40,9 +40,6 @@ class DomainEntry:
     precision: str = "fp32"
     chunking: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class Generation:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import pyarrow as pa
+
 _ENGINE_PLACE = re.compile(r",?\s*\S*\.rs:\d+(:\d+)?")
 _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("full", ("no space left", "os error 28", "os error 122", "file too large", "os error 27")),
@@ -96,6 +98,20 @@ def engine_faults(doing: str) -> Iterator[None]:
         yield
     except (RuntimeError, ValueError, OSError) as error:
         raise classify(error, doing=doing) from error
+
+
+def batches_of(
+    dataset: Any, *, columns: list[str] | None, doing: str, **options: Any
+) -> Iterator[pa.RecordBatch]:
+    """The batches of a dataset. Its failures are the store's, those of the reader of the batches its own."""
+    with engine_faults(doing):
+        batches = iter(dataset.to_batches(columns=columns, **options))
+    while True:
+        with engine_faults(doing):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
 
 
 def classify(error: Exception, *, doing: str) -> StoreError:

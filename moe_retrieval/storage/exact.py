@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe_retrieval.storage.found import Found
+from moe_retrieval.storage.lookup import distinct, places
 from moe_retrieval.storage.rows import VECTOR, to_numpy
 
 if TYPE_CHECKING:
@@ -29,10 +30,11 @@ def search_all(
 ) -> list[Found]:
     """The k best of all rows, or of those whose keys are `allowed`, reading the table once in batches."""
     best = [Found.nothing() for _ in queries]
+    among = None if allowed is None else distinct(allowed)
     for batch in view.batches(["key", VECTOR]):
         keys, vectors = batch["key"].to_numpy(), to_numpy(batch[VECTOR])
-        if allowed is not None:
-            chosen = np.isin(keys, allowed)
+        if among is not None:
+            chosen = places(keys, among=among) >= 0
             keys, vectors = keys[chosen], vectors[chosen]
         for place, scores in enumerate(queries @ vectors.T):
             best[place] = join(best[place], Found(keys, scores), k=k)

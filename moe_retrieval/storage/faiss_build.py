@@ -87,7 +87,10 @@ def build(view: TableView, *, entry: DomainEntry, recall: float) -> tuple[Any, S
 
 
 def store(folder: Path, index: Any, draft: Sidecar, *, view: TableView) -> Sidecar:
-    """Write index, rows and side-car, the side-car last, each in one step; the whole side-car comes back."""
+    """Write index, rows and side-car, the side-car last, each in one step; the whole side-car comes back.
+
+    The files of the domain's older contents go: the readers of a run's many generations each store one.
+    """
     with file_faults("store the index"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / f"{draft.name}.faiss"
@@ -104,6 +107,7 @@ def store(folder: Path, index: Any, draft: Sidecar, *, view: TableView) -> Sidec
     rows = sidecar.write_rows(folder / f"{draft.name}.npz", keys=keys, hashes=hashes)
     done = replace(draft, file_sha256=digest, rows_sha256=rows, bytes=size)
     sidecar.write(folder, done)
+    sidecar.remove_superseded(folder, by=done)
     return done
 
 

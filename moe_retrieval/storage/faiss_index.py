@@ -16,6 +16,7 @@ from moe_retrieval.errors import BadVectorError, StoreCorruptError
 from moe_retrieval.storage import exact, sidecar
 from moe_retrieval.storage.engine import engine_faults, faiss
 from moe_retrieval.storage.found import MAX_TIES, TIE_MARGIN, Found
+from moe_retrieval.storage.lookup import distinct, places
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,17 +47,12 @@ def align(view: TableView, *, keys: np.ndarray, hashes: np.ndarray, same: bool) 
     if same and len(keys) == view.rows:
         return Alignment(keys, np.arange(len(keys)), np.zeros(0, np.int64))
     current_keys, current_hashes = view.key_vh()
-    order = np.argsort(current_keys, kind="stable")
-    place = np.searchsorted(current_keys, keys, sorter=order)
-    offsets = order[np.minimum(place, len(order) - 1)] if len(order) else np.zeros(len(keys), np.int64)
-    if len(order):
-        same = (current_keys[offsets] == keys) & (current_hashes[offsets] == hashes)
-        offsets = np.where(same, offsets, -1)
-    else:
-        offsets = np.full(len(keys), -1, np.int64)
+    offsets = places(keys, among=current_keys, order=np.argsort(current_keys, kind="stable"))
+    known = np.flatnonzero(offsets >= 0)
+    offsets[known[current_hashes[offsets[known]] != hashes[known]]] = -1
     held = np.zeros(len(current_keys), bool)
     held[offsets[offsets >= 0]] = True
-    return Alignment(current_keys, offsets.astype(np.int64), np.flatnonzero(~held))
+    return Alignment(current_keys, offsets, np.flatnonzero(~held))
 
 
 def load(folder: Path, one: Sidecar) -> tuple[Any, np.ndarray, np.ndarray]:
@@ -92,6 +88,7 @@ class FaissIndex:
         self._order = np.argsort(alignment.keys, kind="stable")
         self._live = alignment.offsets >= 0
         self._whole = bool(self._live.all())
+        self._tail_offsets = alignment.tail
         self._tail_keys = alignment.keys[alignment.tail]
         self._tail = (
             view.vectors(alignment.tail) if len(alignment.tail) else np.zeros((0, view.dim), np.float32)
@@ -112,7 +109,7 @@ class FaissIndex:
             )
         if allowed is None:
             return self._all(wanted, k=k)
-        offsets = self.offsets(np.unique(allowed))
+        offsets = self.offsets(distinct(allowed))
         offsets = offsets[offsets >= 0]
         few = len(offsets) <= max(_FEW_ALLOWED, _FEW_ALLOWED_SHARE * len(self._keys))
         if few and not self._flat:
@@ -123,11 +120,7 @@ class FaissIndex:
 
     def offsets(self, keys: np.ndarray) -> np.ndarray:
         """Row offsets (int64) of keys in the pinned version; -1 for a key it does not hold."""
-        if not len(self._keys):
-            return np.full(len(keys), -1, np.int64)
-        place = np.searchsorted(self._keys, keys, sorter=self._order)
-        offsets = self._order[np.minimum(place, len(self._order) - 1)]
-        return np.where(self._keys[offsets] == keys, offsets, -1).astype(np.int64)
+        return places(keys, among=self._keys, order=self._order)
 
     def _all(self, queries: np.ndarray, *, k: int) -> list[Found]:
         mask = None if self._whole else self._live
@@ -136,8 +129,7 @@ class FaissIndex:
     def _among(self, queries: np.ndarray, chosen: np.ndarray, *, k: int, allowed: np.ndarray) -> list[Found]:
         mask = self._live.copy()
         mask[mask] = chosen[self._offsets[mask]]
-        in_tail = np.isin(self._tail_keys, allowed)
-        return self._joined(queries, mask, in_tail, k=k, allowed=allowed)
+        return self._joined(queries, mask, chosen[self._tail_offsets], k=k, allowed=allowed)
 
     def _joined(
         self,

@@ -7,8 +7,8 @@ that the generation does not hold, and never misses rows that it does.
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from moe_retrieval.errors import StoreError
 from moe_retrieval.storage import sidecar
@@ -47,9 +47,6 @@ class IndexInfo:
     bytes: int = 0
     built: str = ""
     notice: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class VectorIndex(Protocol):
@@ -101,7 +98,6 @@ def build_index(view: TableView, *, folder: Path, entry: DomainEntry, recall: fl
         return sound
     index, draft = faiss_build.build(view, entry=entry, recall=recall)
     done = faiss_build.store(folder, index, draft, view=view)
-    sidecar.remove_superseded(folder, domain=done.domain)
     low = done.recall_at_10 is not None and done.recall_at_10 < recall
     return _info(done, notice=f"recall@10 is {done.recall_at_10}, below {recall}" if low else "")
 

@@ -27,6 +27,7 @@ MAX_FIELDS = 100
 """Metadata columns of one table; further fields stay in `meta` and cannot be filtered by."""
 
 FINGERPRINT = b"moeret.fingerprint"
+AFTER = b"moeret.after"
 VECTOR = "vector"
 CONTENT = "content"
 UNIT_TOLERANCE = 1e-3
@@ -64,8 +65,9 @@ class Row:
     metadata: Mapping[str, MetaValue]
 
 
-def schema(dim: int, *, fingerprint: str = "") -> pa.Schema:
-    """Columns of an empty table of `dim`-wide vectors; the fingerprint travels in the schema's metadata.
+def schema(dim: int, *, fingerprint: str = "", after: int = 0) -> pa.Schema:
+    """Columns of an empty table of `dim`-wide vectors. In the schema's metadata travel the fingerprint and
+    the number of the generation that was live when the table was made.
 
     `id` is declared as primary key here, in the schema: Lance forgets a key that was set later when a table
     is overwritten, and without one two writers can insert the same id twice without an error.
@@ -73,7 +75,8 @@ def schema(dim: int, *, fingerprint: str = "") -> pa.Schema:
     first = pa.field("id", pa.string(), nullable=False, metadata=_PRIMARY_KEY)
     rest = [pa.field(name, kind) for name, kind in _BASE]
     vector = pa.field(VECTOR, pa.list_(pa.float32(), dim))
-    return pa.schema([first, *rest, vector], metadata={FINGERPRINT: fingerprint.encode()})
+    notes = {FINGERPRINT: fingerprint.encode(), AFTER: b"%d" % after}
+    return pa.schema([first, *rest, vector], metadata=notes)
 
 
 def field_name(name: str) -> str:

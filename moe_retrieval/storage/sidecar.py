@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 METRIC = "inner product"
 _KEPT = 2
-"""Index files kept per domain: those of the newest two contents, so that a rollback finds its own."""
+"""Contents of a domain whose index files are kept: the one just stored and the newest other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +114,17 @@ def check(path: Path, sha256: str) -> None:
         raise StoreCorruptError(f"{path.name} is damaged", hint="it is rebuilt")
 
 
-def remove_superseded(folder: Path, *, domain: str) -> None:
-    """Delete the index files of all but the newest contents of a domain."""
-    mine = [one for one in read_all(folder) if one.domain == domain]
-    kept = {one.digest for one in mine[:1]}
+def remove_superseded(folder: Path, *, by: Sidecar) -> None:
+    """Delete the index files of all contents of its domain but its own and the newest others."""
+    mine = [one for one in read_all(folder) if one.domain == by.domain]
+    kept = {by.digest}
     for one in mine:
         if len(kept) < _KEPT:
             kept.add(one.digest)
         if one.digest in kept:
             continue
         with file_faults("remove an old index"):
-            for suffix in (
-                ".json",
-                ".npz",
-                ".faiss",
-            ):  # the description first: no reader looks for the rest then
+            for suffix in (".json", ".npz", ".faiss"):  # the description first: then no reader seeks the rest
                 (folder / f"{one.name}{suffix}").unlink(missing_ok=True)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import secrets
-import shutil
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,19 +15,18 @@ from moe_retrieval.errors import (
     MoeretError,
     NothingFoundError,
     StoreCorruptError,
-    StoreError,
     StoreVersionError,
     UsageError,
 )
 from moe_retrieval.storage.catalog import Catalog
-from moe_retrieval.storage.durability import file_faults, put_if_absent, sync_filesystem
+from moe_retrieval.storage.durability import file_faults, put_if_absent
 from moe_retrieval.storage.lease import hold
 from moe_retrieval.storage.recovery import newest_version, set_torn_versions_aside
 from moe_retrieval.storage.table import Table
 from moe_retrieval.storage.view import TableView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
     from moe_retrieval.storage.catalog import DomainEntry
@@ -81,12 +80,6 @@ class Store:
         """
         return hold(self.path / "lock")
 
-    def flush(self) -> None:
-        """Bring everything written so far to the disk (not where the store was opened with durable=False)."""
-        if self.durable:
-            with file_faults("sync the store"):
-                sync_filesystem(self.path)
-
     def create_table(self, domain: str, *, dim: int, fingerprint: str) -> Table:
         """A new, empty table for a domain, beside the ones it has; no number is used twice."""
         live = self.catalog.latest()
@@ -96,7 +89,8 @@ class Store:
         if not _TABLE.fullmatch(name):
             hint = "use lower-case letters, digits and hyphens"
             raise UsageError(f"{domain!r} cannot name a table", hint=hint)
-        return Table.create(self._tables, name=name, dim=dim, fingerprint=fingerprint)
+        after = live.number if live else 0
+        return Table.create(self._tables, name=name, dim=dim, fingerprint=fingerprint, after=after)
 
     def table(self, name: str) -> Table:
         """A writer's handle on a table at its latest version; what a power cut left torn is set aside first.
@@ -136,57 +130,58 @@ class Store:
             )
         return view
 
-    def drop_table(self, name: str) -> None:
-        """Delete a table that the newest generation does not use; nothing happens if it is gone already."""
-        live = self.catalog.latest()
-        if live and any(entry.table == name for entry in live.domains.values()):
-            raise StoreError(
-                f"table {name} is in use by generation {live.number}", hint="reindex its domain first"
-            )
-        path = self._tables / f"{name}.lance"
-        doomed = self._tables / f".{name}.{secrets.token_hex(4)}.dropped"
-        with file_faults(f"drop table {name}"):
-            if path.exists():
-                path.rename(doomed)  # in one step: never half a table under its name
-                shutil.rmtree(doomed)
+    def unpublished(
+        self, domain: str, *, fingerprint: str | None = None, after: int | None = None
+    ) -> Table | None:
+        """The newest readable table of a domain that was never published: what a killed run left.
 
-    def unpublished(self, domain: str, *, fingerprint: str | None = None) -> Table | None:
-        """The newest readable table of a domain that no generation knows: what a killed run left.
-
-        With `fingerprint`, only one that was written with that encoder.
+        With `fingerprint`, only one that was written with that encoder. With `after`, only one that was made
+        while that generation was the newest (0: before the first); else one of any age, unless a generation
+        since names it. A damaged one of those is passed over, if it is not the newest.
         """
-        known = self._published()
+        live = self.catalog.latest()
+        used = {entry.table for entry in live.domains.values()} if live else set()
         numbers = sorted((number for one, number in self._numbered() if one == domain), reverse=True)
         for name in (f"d_{domain}.g{number}" for number in numbers):
-            if name in known:
+            if name in used or (table := self._readable(name)) is None:
                 continue
-            try:
-                table = self.table(name)
-            except MoeretError:
-                continue  # killed while it was being created
-            if fingerprint is None or table.fingerprint == fingerprint:
+            right = fingerprint in (None, table.fingerprint) and after in (None, table.after)
+            if right and not self._was_published(table):
                 return table
         return None
 
-    def unpublished_domains(self) -> tuple[str, ...]:
-        """Domains that have such a table and are not in the newest generation."""
-        live, known = self.catalog.latest(), self._published()
-        loose = {one for one, number in self._numbered() if f"d_{one}.g{number}" not in known}
-        return tuple(sorted(loose - set(live.domains if live else ())))
+    def leftovers(self, fingerprint: Callable[[str], str]) -> dict[str, Table]:
+        """By domain, the table to go on with that a run left which was killed before it published.
+
+        `fingerprint` gives that of the encoder in use for a domain: a table of another is not gone on with.
+        Nor is one older than the newest generation: its domain was removed, or it was abandoned.
+        """
+        live = self.catalog.latest()
+        number, held = (live.number, set(live.domains)) if live else (0, set())
+        loose = {domain for domain, _ in self._numbered()} - held
+        found = {
+            domain: self.unpublished(domain, fingerprint=fingerprint(domain), after=number)
+            for domain in sorted(loose)
+        }
+        return {domain: table for domain, table in found.items() if table is not None}
 
     def _numbered(self) -> list[tuple[str, int]]:
         with file_faults("list the tables"):
             names = [path.stem for path in self._tables.glob("d_*.lance")] if self._tables.is_dir() else []
-        return [
-            (found["domain"], int(found["number"])) for name in names if (found := _TABLE.fullmatch(name))
-        ]
+        return _parsed(names)
 
-    def _number(self, table: str) -> int:
-        found = _TABLE.fullmatch(table)
-        return int(found["number"]) if found else 0
+    def _readable(self, name: str) -> Table | None:
+        try:
+            return self.table(name)
+        except MoeretError:
+            return None  # killed while it was being created
 
-    def _published(self) -> set[str]:
-        return {entry.table for one in self.catalog.history() for entry in one.domains.values()}
+    def _was_published(self, table: Table) -> bool:
+        for number in (one for one in self.catalog.numbers() if one > table.after):
+            with contextlib.suppress(MoeretError):
+                if any(one.table == table.name for one in self.catalog.read(number).domains.values()):
+                    return True
+        return False
 
     def _acknowledged(self, table: str) -> int:
         live = self.catalog.latest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,9 +10,12 @@ import pyarrow as pa
 
 from moe_retrieval.errors import BadVectorError, StoreConflictError
 from moe_retrieval.storage.catalog import DomainEntry
-from moe_retrieval.storage.engine import connect, engine_faults, lance
+from moe_retrieval.storage.digest import digest_of
+from moe_retrieval.storage.engine import batches_of, connect, engine_faults, lance
 from moe_retrieval.storage.found import Found as Found
+from moe_retrieval.storage.lookup import distinct, places
 from moe_retrieval.storage.rows import (
+    AFTER,
     CONTENT,
     FINGERPRINT,
     MAX_FIELDS,
@@ -24,12 +27,14 @@ from moe_retrieval.storage.rows import (
 from moe_retrieval.storage.view import TableView as TableView
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _FRAGMENT_ROWS = 131_072
 """Fragments of this size are left alone by compaction, so its cost does not grow with the table."""
 
 _KEYS_PER_DELETE = 10_000
+_SOURCES_REMEMBERED = 4_096
 
 
 class StoredDocuments(NamedTuple):
@@ -41,7 +46,7 @@ class StoredDocuments(NamedTuple):
 
 
 class Table:
-    """The latest version of a table."""
+    """The latest version of a table. `after`: number of the generation that was live when it was made."""
 
     def __init__(self, folder: Path, *, name: str) -> None:
         self.folder = folder
@@ -51,15 +56,18 @@ class Table:
         with engine_faults(f"open table {name}"):
             found = self._dataset().schema
             self.dim: int = found.field(VECTOR).type.list_size
-            self.fingerprint: str = bytes((found.metadata or {}).get(FINGERPRINT, b"")).decode()
+            notes = found.metadata or {}
+            self.fingerprint: str = bytes(notes.get(FINGERPRINT, b"")).decode()
+            self.after = int(notes.get(AFTER, b"0"))
 
     @classmethod
-    def create(cls, folder: Path, *, name: str, dim: int, fingerprint: str) -> Table:
+    def create(cls, folder: Path, *, name: str, dim: int, fingerprint: str, after: int) -> Table:
         """An empty table. Its text index exists from the start: rows it does not hold yet are searched with
         its stemming and stop words all the same.
         """
         with engine_faults(f"create table {name}"):
-            made = connect(folder).create_table(name, schema=schema(dim, fingerprint=fingerprint))
+            columns = schema(dim, fingerprint=fingerprint, after=after)
+            made = connect(folder).create_table(name, schema=columns)
         table = cls(folder, name=name)
         table._writer = made
         table._index_text()
@@ -91,18 +99,20 @@ class Table:
         """Keys (int64) of all rows."""
         return np.asarray(self._columns("key")["key"].to_numpy())
 
-    def sources(self, keys: np.ndarray) -> dict[int, str]:
-        """Where the documents with these keys came from."""
-        wanted, found = np.unique(np.asarray(keys, np.int64)), dict[int, str]()
-        if not len(wanted):
-            return found
-        with engine_faults(f"read the sources of table {self.name}"):
-            for batch in self._dataset().to_batches(columns=["doc_key", "source"]):
-                unique, places = np.unique(batch["doc_key"].to_numpy(), return_index=True)
-                here = np.isin(unique, wanted)
-                sources = batch["source"].take(pa.array(places[here])).to_pylist()
-                found.update(zip(unique[here].tolist(), sources, strict=True))
-        return found
+    def documents_from(self, matches: Callable[[str], bool], keys: np.ndarray) -> np.ndarray:
+        """Those of the documents `keys` (int64, ascending) whose source `matches`, ascending."""
+        judge = lru_cache(_SOURCES_REMEMBERED)(matches)
+        waiting, chosen = np.ones(len(keys), bool), np.zeros(len(keys), bool)
+        reading = f"read the sources of table {self.name}"
+        for batch in batches_of(self._dataset(), columns=["doc_key", "source"], doing=reading):
+            at = places(batch["doc_key"].to_numpy(), among=keys)
+            rows = np.flatnonzero(at >= 0)
+            rows = rows[waiting[at[rows]]]  # a document has one source: its other rows are not looked at
+            sources = batch["source"].take(pa.array(rows)).dictionary_encode()
+            verdicts = np.array([judge(source) for source in sources.dictionary.to_pylist()], bool)
+            chosen[at[rows]] = verdicts[sources.indices.to_numpy()]
+            waiting[at[rows]] = False
+        return keys[chosen]
 
     def write(self, batch: pa.RecordBatch, *, replaces: np.ndarray | None = None) -> None:
         """Add rows in one commit; what else is stored of the documents `replaces` (int64 keys) goes in it.
@@ -129,17 +139,12 @@ class Table:
 
     def delete_documents(self, keys: np.ndarray) -> int:
         """Remove all rows of these documents; how many rows that were comes back."""
-        doomed = np.unique(np.asarray(keys, np.int64))
+        doomed = distinct(keys)
         before = self.rows
         with engine_faults(f"delete documents from table {self.name}"):
             for start in range(0, len(doomed), _KEYS_PER_DELETE):
                 self._handle().delete(_any_of(doomed[start : start + _KEYS_PER_DELETE]))
         return before - self.rows
-
-    def digest(self) -> str:
-        """Hex sha256 of what is stored, whatever the order of rows: the (key, vector hash) pairs by key."""
-        table = self._columns("key", "vh")
-        return digest_of(table["key"].to_numpy(), table["vh"].to_numpy())
 
     def maintain(self) -> None:
         """Join small fragments and bring the text index up to date. Old versions stay: they may be pinned."""
@@ -153,11 +158,6 @@ class Table:
             if self._writer is not None:
                 self._writer.checkout_latest()
 
-    def restore(self, version: int) -> None:
-        """Make an earlier version the latest one: a rollback goes on from what it went back to."""
-        with engine_faults(f"restore table {self.name}"):
-            self._handle().restore(version)
-
     def entry(
         self, *, expert: str, description: str = "", precision: str = "fp32", chunking: str = ""
     ) -> DomainEntry:
@@ -168,7 +168,7 @@ class Table:
             table=self.name,
             version=self.version,
             rows=len(keys),
-            documents=len(np.unique(table["doc_key"].to_numpy())),
+            documents=len(distinct(table["doc_key"].to_numpy())),
             digest=digest_of(keys, table["vh"].to_numpy()),
             fingerprint=self.fingerprint,
             expert=expert,
@@ -207,7 +207,7 @@ class Table:
                 self._handle().add(rows)
                 return
             merge = self._handle().merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-            merge = merge.when_not_matched_by_source_delete(_any_of(np.unique(replaces)))
+            merge = merge.when_not_matched_by_source_delete(_any_of(distinct(replaces)))
             merge.use_index(False).execute(rows)  # with a scalar index on id the check for twins is skipped
 
     def _index_text(self) -> None:
@@ -216,13 +216,6 @@ class Table:
         text = FTS(with_position=False, base_tokenizer="simple", language="English", stem=True)
         with engine_faults(f"build the text index of table {self.name}"):
             self._handle().create_index(CONTENT, config=text, replace=True)
-
-
-def digest_of(keys: np.ndarray, hashes: np.ndarray) -> str:
-    """Hex sha256 over (key, vector hash) pairs, by key."""
-    order = np.lexsort((hashes, keys))
-    pairs = np.stack([keys[order], hashes[order]], axis=1).astype("<i8")
-    return hashlib.sha256(pairs.tobytes()).hexdigest()
 
 
 def _any_of(keys: np.ndarray) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moe_retrieval.errors import StoreCorruptError
-from moe_retrieval.storage.engine import engine_faults, lance
+from moe_retrieval.storage.digest import digest_of
+from moe_retrieval.storage.engine import batches_of, engine_faults, lance
 from moe_retrieval.storage.found import untied
 from moe_retrieval.storage.predicates import filterable, to_sql
 from moe_retrieval.storage.rows import CONTENT, FINGERPRINT, VECTOR, to_numpy
@@ -29,14 +30,13 @@ HIT_COLUMNS = (
     "title",
     "section",
     "page",
-    "ordinal",
     "start",
     "end",
     "lead",
     "content",
     "meta",
 )
-"""What a hit is made of."""
+"""All that a hit is made of: what `TableView.fetch` gives unless other columns are named."""
 
 
 class TableView:
@@ -95,6 +95,10 @@ class TableView:
         table = self._read(["key", "vh"], "read the keys")
         return table["key"].to_numpy(), table["vh"].to_numpy()
 
+    def digest(self) -> str:
+        """What the entry of this version records as its digest, computed from the rows."""
+        return digest_of(*self.key_vh())
+
     def vectors(self, offsets: np.ndarray | None = None) -> np.ndarray:
         """Vectors, float32 (n, dim), of the rows at `offsets`, or of all in scan order."""
         if offsets is None:
@@ -108,14 +112,8 @@ class TableView:
 
     def batches(self, columns: Sequence[str] | None = None, *, size: int = 8_192) -> Iterator[pa.RecordBatch]:
         """All rows in scan order, at most `size` at a time; every column unless some are named."""
-        with engine_faults(f"read table {self.name}"):
-            batches = iter(self.dataset.to_batches(columns=[*columns] if columns else None, batch_size=size))
-        while True:
-            with engine_faults(f"read table {self.name}"):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch  # outside the block: what the reader of the batch raises is not the engine's
+        names = [*columns] if columns else None
+        return batches_of(self.dataset, columns=names, doing=f"read table {self.name}", batch_size=size)
 
     def _sql(self, where: Filter | None, known: Collection[str]) -> str | None:
         return None if where is None else to_sql(where, self._columns, known=known)

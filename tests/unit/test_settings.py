@@ -111,25 +111,86 @@ def test_a_bad_value_is_an_error_that_names_its_layer(layers: Layers, layer: str
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "allowed"),
     [
-        ("k", "many"),
-        ("k", 10_001),
-        ("mode", "hybird"),
-        ("precision", "fp8"),
-        ("mass", 0.0),
-        ("recall", 1.5),
-        ("chunk_overlap", -1),
-        ("budget", 0),
-        ("durable", "perhaps"),
+        ("k", "many", "a whole number from 1 to 10000"),
+        ("k", 10_001, "a whole number from 1 to 10000"),
+        ("max_length", -1, "a whole number from 0 to 8192"),
+        ("mode", "speech", "one of hybrid, vector, text"),
+        ("precision", "half", "one of auto, fp32, bf16"),
+        ("mass", 0.0, "a number above 0, at most 1"),
+        ("recall", 1.5, "a number above 0, at most 1"),
+        ("publish_seconds", 0, "a number above 0"),
+        ("chunk_overlap", -1, "a whole number from 0"),
+        ("budget", 0, "a whole number from 1"),
+        ("durable", "perhaps", "true or false"),
+        ("model", 3, "a text"),
+        ("query_prompt", 3, "a text"),
+        ("store", 3, "a folder"),
     ],
 )
-def test_a_bad_value_is_shown_with_what_the_setting_means(layers: Layers, name: str, value: object) -> None:
+def test_a_bad_value_is_answered_with_what_is_allowed(
+    layers: Layers, name: str, value: object, allowed: str
+) -> None:
     layers.put("moeret.toml", name, value)
     with pytest.raises(SettingsError) as caught:
         load_settings()
-    assert caught.value.message.startswith(f"moeret.toml: {name} = {value!r} is refused: ")
-    assert caught.value.hint == Settings.model_fields[name].description
+    assert caught.value.message == f"moeret.toml: {name} = {value!r} is refused"
+    assert caught.value.hint == f"{name} is {allowed} ({Settings.model_fields[name].description})"
+
+
+def test_a_misspelt_choice_is_answered_with_the_nearest(layers: Layers) -> None:
+    layers.put("environment", "mode", "Hybird")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert caught.value.hint.startswith("did you mean 'hybrid'? mode is one of hybrid, vector, text")
+
+
+@pytest.mark.parametrize("layer", STRONGEST_FIRST)
+def test_a_choice_is_read_in_any_case(layers: Layers, layer: str) -> None:
+    layers.put(layer, "mode", "Text")
+    assert load_settings(**layers.flags).values.mode is Mode.TEXT
+
+
+@pytest.mark.parametrize(
+    ("store", "reason"),
+    [
+        ("", "it is empty"),
+        ("  ", "it is empty"),
+        ("caf\udce9", "it is no valid UTF-8"),
+        ("~nobody-of-this-name/store", "there is no such user"),
+    ],
+)
+@pytest.mark.parametrize("layer", ["flag", "environment"])
+def test_a_store_that_can_be_no_folder_is_refused(
+    layers: Layers, layer: str, store: str, reason: str
+) -> None:
+    layers.put(layer, "store", store)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(**layers.flags)
+    assert caught.value.message == f"{layer}: store = {store!r} is refused: {reason}"
+
+
+def test_the_home_folder_is_filled_in(layers: Layers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/somewhere")
+    layers.put("moeret.toml", "store", "~/store")
+    assert load_settings().values.store == Path("/somewhere/store")
+
+
+def test_the_switch_for_tracebacks_is_no_setting(layers: Layers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOERET_DEBUG", "1")
+    assert set(load_settings(**layers.flags).origins.values()) == {"default"}
+
+
+@pytest.mark.usefixtures("layers")
+def test_prompts_are_what_the_store_records_unless_they_are_set() -> None:
+    values = load_settings().values
+    assert (values.query_prompt, values.document_prompt) == (None, None)
+
+
+def test_an_empty_prompt_is_a_prompt(layers: Layers) -> None:
+    layers.put("environment", "query_prompt", "")
+    assert load_settings().values.query_prompt == ""
 
 
 def test_a_bad_value_in_a_layer_that_loses_is_no_error(layers: Layers) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moe_retrieval import Document, Encoder, Indexer, Store
+from moe_retrieval import Document, Encoder, Indexer, Moeret, Store
 from moe_retrieval.errors import StaleDomainError, UsageError
 from moe_retrieval.retrieval.indexer import IndexOptions
+from moe_retrieval.settings import Settings
 from moe_retrieval.types import Rejected
 
 LONG = " ".join(f"Sentence number {number} says something about the heart." for number in range(200))
@@ -67,7 +68,7 @@ def test_a_document_that_moves_to_another_domain_leaves_the_old_one(store: Store
     report = indexer.index([Document("a", "text")], domain="copd")
     assert texts(store, "cvd") == ["other"]
     assert texts(store, "copd") == ["text"]
-    assert report.removed == 1
+    assert (report.moved, report.removed) == (1, 0)
 
 
 def test_the_same_id_from_two_sources_is_two_documents(store: Store, indexer: Indexer) -> None:
@@ -204,3 +205,90 @@ def test_pruning_deletes_what_vanished_and_nothing_outside_the_paths(
     )
     indexer.index([], domain="cvd", scope=scope_of([str(folder)]), prune=True)
     assert texts(store, "cvd") == ["outside"]
+
+
+def killed_after(documents: list[Document]) -> Iterator[Document]:
+    """The documents, then the end of the process as far as the run can tell."""
+    yield from documents
+    raise RuntimeError("killed")
+
+
+def test_a_document_that_moves_is_in_no_moment_in_no_domain(store: Store, encoder: Encoder) -> None:
+    indexer = Indexer(store, encoder=encoder, options=IndexOptions(window=3))
+    indexer.index([Document("d", "moving"), Document("x", "stays")], domain="cvd")
+    later = [Document(str(n), f"text {n}", domain="cvd") for n in range(7)]
+    with pytest.raises(RuntimeError):
+        indexer.index(killed_after([Document("d", "moving", domain="copd"), *later]))
+    indexer.index([Document("other", "other")], domain="third")
+    live = store.catalog.latest()
+    assert live is not None
+    assert "moving" in [text for domain in live.domains for text in texts(store, domain)]
+
+
+def test_a_removed_domain_does_not_come_back(store: Store, indexer: Indexer, tiny_model: Path) -> None:
+    indexer.index([Document("a", "one")], domain="cvd")
+    indexer.index([Document("b", "two")], domain="copd")
+    moeret = Moeret.open(store.path, settings=Settings(model=str(tiny_model)))
+    reindexer = moeret.reindexer()
+
+    def die(_domain: str, _count: int) -> None:
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        reindexer.run(domains=["cvd"], force=True, progress=die)
+    moeret.remove_domain("cvd")
+    indexer.index([Document("c", "three")], domain="copd")
+    live = store.catalog.latest()
+    assert live is not None
+    assert set(live.domains) == {"copd"}
+
+
+def test_a_first_run_that_was_killed_is_taken_up(store: Store, encoder: Encoder) -> None:
+    indexer = Indexer(store, encoder=encoder, options=IndexOptions(window=2))
+    documents = [Document(str(number), f"text {number}") for number in range(6)]
+    with pytest.raises(RuntimeError):
+        indexer.index(killed_after(documents[:4]), domain="cvd")
+    assert store.catalog.latest() is None
+    report = indexer.index(documents, domain="cvd")
+    assert (report.unchanged, report.encoded) == (4, 2)
+
+
+def test_an_interrupted_dry_run_publishes_nothing(store: Store, encoder: Encoder) -> None:
+    indexer = Indexer(store, encoder=encoder)
+    indexer.index([Document("a", "one")], domain="cvd")
+    before = store.catalog.latest()
+
+    def interrupted() -> Iterator[Document]:
+        yield Document("a", "changed")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        indexer.index(interrupted(), domain="cvd", dry_run=True)
+    assert store.catalog.latest() == before
+
+
+def test_a_documents_own_domain_comes_before_the_runs(store: Store, indexer: Indexer) -> None:
+    indexer.index([Document("a", "one", domain="My Domain"), Document("b", "two")], domain="cvd")
+    assert texts(store, "my-domain") == ["one"]
+    assert texts(store, "cvd") == ["two"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [Document("a", "lone \ud800 surrogate"), Document("a\ud800", "text"), Document("a", "text", domain="?")],
+)
+def test_a_document_that_cannot_be_stored_is_rejected(store: Store, indexer: Indexer, bad: Document) -> None:
+    report = indexer.index([bad, Document("good", "fine")], domain="cvd")
+    assert (report.documents, report.rejected) == (1, 1)
+    assert texts(store, "cvd") == ["fine"]
+
+
+def test_a_damaged_router_is_fitted_again(store: Store, indexer: Indexer) -> None:
+    indexer.index([Document(str(n), f"heart {n}") for n in range(5)], domain="cvd")
+    indexer.index([Document(str(n), f"skin {n}", source="/s") for n in range(5)], domain="skin")
+    live = store.catalog.latest()
+    assert live is not None
+    router = store.routers_dir / f"{live.router}.safetensors"
+    router.write_bytes(b"damaged")
+    indexer.index([Document("0", "heart 0")], domain="cvd")
+    assert router.read_bytes() != b"damaged"

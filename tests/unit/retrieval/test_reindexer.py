@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from moe_retrieval import Document, Encoder, Indexer, Moeret, Retriever, Store
-from moe_retrieval.errors import StaleDomainError, UnknownDomainError, UsageError
+from moe_retrieval.errors import ModelError, StaleDomainError, UnknownDomainError, UsageError
 from moe_retrieval.retrieval.reindexer import Reindexer
 from moe_retrieval.settings import Settings
 from tests.tiny_model import build_tiny_bert, different
@@ -56,7 +56,7 @@ def test_a_changed_setting_makes_every_domain_stale(filled: Store, shorter: Enco
 
 def test_reindexed_domains_answer_under_the_new_encoder(filled: Store, shorter: Encoder) -> None:
     reindexer = Reindexer(filled, encoder=shorter)
-    report = reindexer.run(reindexer.plan())
+    report = reindexer.run()
     assert report.encoded == 20
     hits = Retriever(filled, encoder=shorter).query("melanoma", domains=["skin"]).hits
     assert {hit.domain for hit in hits} == {"skin"}
@@ -65,7 +65,7 @@ def test_reindexed_domains_answer_under_the_new_encoder(filled: Store, shorter: 
 def test_force_embeds_a_fresh_domain_again_and_changes_no_vector(filled: Store, encoder: Encoder) -> None:
     before = entries(filled)
     reindexer = Reindexer(filled, encoder=encoder)
-    reindexer.run(reindexer.plan(domains=["cvd"], force=True))
+    reindexer.run(domains=["cvd"], force=True)
     after = entries(filled)
     assert after["cvd"].table != before["cvd"].table
     assert after["cvd"].digest == before["cvd"].digest
@@ -83,9 +83,9 @@ def test_a_killed_reindex_goes_on_where_it_was(filled: Store, shorter: Encoder) 
     reindexer = Reindexer(filled, encoder=shorter, window=5)
     before = entries(filled)
     with pytest.raises(KeyboardInterrupt):
-        reindexer.run(reindexer.plan(), progress=die)
+        reindexer.run(progress=die)
     assert entries(filled) == before
-    report = reindexer.run(reindexer.plan())
+    report = reindexer.run()
     assert report.encoded == 20 - sum(seen)
 
 
@@ -97,9 +97,9 @@ def test_what_changed_between_a_killed_reindex_and_the_next_is_taken_over(
 
     reindexer = Reindexer(filled, encoder=shorter, window=5)
     with pytest.raises(KeyboardInterrupt):
-        reindexer.run(reindexer.plan(domains=["cvd"]), progress=die)
+        reindexer.run(progress=die)
     indexer.index([Document("h0", "another text altogether")], domain="cvd")
-    reindexer.run(reindexer.plan())
+    reindexer.run()
     hits = Retriever(filled, encoder=shorter).query("another text altogether", domains=["cvd"], k=20).hits
     assert sorted(hit.doc_id for hit in hits) == sorted(document.id for document in HEART)
     assert "another text altogether" in {hit.text for hit in hits}
@@ -110,7 +110,7 @@ def test_a_registered_expert_makes_only_its_domain_stale(
 ) -> None:
     moeret = Moeret.open(filled.path, settings=Settings(model=str(tiny_model)))
     moeret.register_expert("cvd", expert)
-    assert [plan.domain for plan in moeret.reindex_plan()] == ["cvd"]
+    assert [plan.domain for plan in moeret.reindexer().plan()] == ["cvd"]
 
 
 def test_queries_use_the_live_expert_until_the_reindex(filled: Store, tiny_model: Path, expert: Path) -> None:
@@ -163,3 +163,44 @@ def test_another_model_must_reindex_all_domains(filled: Store, tmp_path: Path) -
 def test_an_unknown_domain_is_refused(filled: Store, encoder: Encoder) -> None:
     with pytest.raises(UnknownDomainError, match="did you mean 'skin'"):
         Reindexer(filled, encoder=encoder).plan(domains=["skinn"])
+
+
+def test_the_models_other_spelling_keeps_its_experts(
+    filled: Store, tiny_model: Path, expert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moeret = Moeret.open(filled.path, settings=Settings(model=str(tiny_model)))
+    moeret.register_expert("cvd", expert)
+    moeret.reindex()
+    monkeypatch.chdir(tiny_model.parent)
+    assert Moeret.open(filled.path, settings=Settings(model=f"./{tiny_model.name}/")).reindexer().plan() == ()
+
+
+def test_another_model_comes_with_its_own_settings(filled: Store, tmp_path: Path) -> None:
+    longer = build_tiny_bert(tmp_path / "other", seed=3, max_length=48)
+    moved = Moeret.open(filled.path, settings=Settings(model=str(longer)))
+    moved.reindex()
+    live = filled.catalog.latest()
+    assert live is not None
+    assert live.model["max_length"] == "48"
+    assert moved.query("artery").hits
+
+
+def test_a_changed_setting_must_reindex_all_domains(filled: Store, shorter: Encoder) -> None:
+    with pytest.raises(UsageError, match="without --domain"):
+        Reindexer(filled, encoder=shorter).plan(domains=["cvd"])
+
+
+def test_an_encoder_of_other_vectors_is_refused_for_queries(filled: Store, tmp_path: Path) -> None:
+    other = Encoder.load(build_tiny_bert(tmp_path / "other", seed=3))
+    with pytest.raises(StaleDomainError):
+        Retriever(filled, encoder=other).query("artery")
+
+
+def test_a_folder_that_is_no_expert_is_not_registered(
+    filled: Store, tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad").mkdir()
+    moeret = Moeret.open(filled.path, settings=Settings(model=str(tiny_model)))
+    with pytest.raises(ModelError):
+        moeret.register_expert("cvd", tmp_path / "bad")
+    assert moeret.reindexer().plan() == ()

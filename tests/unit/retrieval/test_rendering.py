@@ -119,17 +119,17 @@ def rendered(
 
 
 def fence_of(context: Context) -> str:
-    """The fence of a markdown context, which a reader finds after the first header."""
+    """The fence of a markdown context, which a reader finds after the first number."""
     return context.text.split("\n<<<", 1)[1][:16]
 
 
 def sources(text: str, *, fence: str) -> list[tuple[str, str]]:
     """Header and text of each source in a markdown context."""
-    pattern = rf"^\[(.+?)\n<<<{fence}\n(.*?)\n{fence}>>>\n$"
+    pattern = rf"^\[(\d+)\]\n<<<{fence}\n([^\n]*)\n\n(.*?)\n{fence}>>>\n$"
     parts = text.removeprefix(NOTE + "\n\n").split(f"\n{fence}>>>\n")[:-1]
     found = [re.match(pattern, f"{part.removeprefix(chr(10))}\n{fence}>>>\n", re.DOTALL) for part in parts]
     assert all(found)
-    return [(one[1], one[2]) for one in found if one is not None]
+    return [(f"{one[1]}] {one[2]}", one[3]) for one in found if one is not None]
 
 
 # --- forged sources ---
@@ -258,11 +258,12 @@ def test_a_context_can_be_written_as_utf8(form: ContextFormat) -> None:
 
 def test_markdown_names_number_domain_title_section_page_and_offsets() -> None:
     citation = Citation(3, "cvd", "pmc1", "A title", "a.pdf", "Methods", 7, 10, 16, "a text")
-    assert "\n[3] cvd | A title | Methods | p. 7 | pmc1:10-16\n" in rendered([citation]).text
+    shown = sources(rendered([citation]).text, fence=fence_of(rendered([citation])))
+    assert shown == [("3] cvd | A title | Methods | p. 7 | pmc1:10-16", "a text")]
 
 
 def test_a_document_without_title_is_named_by_its_id() -> None:
-    assert "[1] cvd | doc-1 | doc-1:0-6\n" in rendered([cite("a text", title="")]).text
+    assert "\ncvd | doc-1 | doc-1:0-6\n" in rendered([cite("a text", title="")]).text
 
 
 def test_xml_names_number_domain_title_section_page_and_offsets() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -151,3 +152,24 @@ def test_the_order_at_the_top_does_not_depend_on_k(retriever: Retriever) -> None
     few = retriever.query("heart attack 3", domains=["cvd", "skin"], k=3).hits
     many = retriever.query("heart attack 3", domains=["cvd", "skin"], k=30).hits
     assert [hit.chunk_id for hit in few] == [hit.chunk_id for hit in many[:3]]
+
+
+def test_a_damaged_router_sends_queries_to_all_domains(retriever: Retriever, store: Store) -> None:
+    for file in store.routers_dir.iterdir():
+        file.write_bytes(b"damaged")
+    heard: list[str] = []
+    fresh = Retriever(store, encoder=retriever.snapshot().encoder, notify=heard.append)
+    assert {route.domain for route in fresh.query("heart").routes} == {"cvd", "skin"}
+    assert "fits the router again" in heard[0]
+
+
+def test_many_threads_open_one_snapshot(retriever: Retriever) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        snapshots = list(pool.map(lambda _number: retriever.snapshot(), range(32)))
+    assert len({id(snapshot) for snapshot in snapshots}) == 1
+
+
+def test_a_closed_retriever_answers_again(retriever: Retriever) -> None:
+    before = retriever.query("artery", domains=["cvd"]).hits
+    retriever.close()
+    assert retriever.query("artery", domains=["cvd"]).hits == before

@@ -12,7 +12,7 @@ from storage_builders import published, rows_of, unit_vectors
 
 from moe_retrieval.errors import BadVectorError
 from moe_retrieval.hashing import document_key
-from moe_retrieval.storage import faiss_build, faiss_index, index, sidecar
+from moe_retrieval.storage import exact, faiss_build, faiss_index, index, sidecar
 from moe_retrieval.storage.index import build_index, index_info, open_index
 from moe_retrieval.storage.lance_index import LanceIndex
 from moe_retrieval.storage.rows import to_batch
@@ -330,6 +330,35 @@ def test_index_files_of_all_but_the_newest_two_contents_are_removed(store: Store
         build_index(store.view(entry), folder=store.indexes_dir, entry=entry)
     assert [one.rows for one in sidecar.read_all(store.indexes_dir)] == [COUNT + 4, COUNT + 3]
     assert len(list(store.indexes_dir.iterdir())) == 6
+
+
+def test_readers_of_generations_in_the_middle_of_a_run_leave_no_more_either(
+    store: Store, table: Table
+) -> None:
+    for at in range(4):
+        write(table, range(COUNT + at, COUNT + at + 1), seed=at + 50)
+        opened(store, published(store, table))
+    assert [one.rows for one in sidecar.read_all(store.indexes_dir)] == [COUNT + 4, COUNT + 3]
+    assert len(list(store.indexes_dir.iterdir())) == 6
+
+
+def test_a_reader_of_an_older_generation_keeps_its_own_index_and_the_newest(
+    store: Store, table: Table
+) -> None:
+    entries = []
+    for at in range(3):
+        write(table, range(COUNT + at, COUNT + at + 1), seed=at + 50)
+        entries.append(published(store, table))
+        opened(store, entries[-1])
+    opened(store, entries[0])
+    assert [one.rows for one in sidecar.read_all(store.indexes_dir)] == [COUNT + 3, COUNT + 1]
+
+
+def test_exact_search_takes_a_choice_of_keys_in_any_order(store: Store, table: Table) -> None:
+    view = store.view(published(store, table))
+    chosen = np.random.default_rng(3).permutation(view.key_vh()[0])[:400]
+    found = exact.search_all(view, QUERIES, k=10, allowed=np.concatenate([chosen, chosen[:9], [4]]))
+    assert recall(found, truth(view, allowed=chosen)) == 1.0
 
 
 def test_threads_search_one_index_alike(store: Store, table: Table, small: None) -> None:

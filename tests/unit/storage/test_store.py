@@ -16,14 +16,25 @@ from moe_retrieval.errors import (
     NothingFoundError,
     StoreBusyError,
     StoreCorruptError,
-    StoreError,
     StoreVersionError,
     UsageError,
 )
 from moe_retrieval.storage.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from moe_retrieval.storage.table import Table
+
+
+def names(tables: Mapping[str, Table | None]) -> dict[str, str]:
+    return {domain: table.name for domain, table in tables.items() if table is not None}
+
+
+def space_one(domain: str) -> str:
+    """The fingerprint every table of these tests was written with."""
+    return "space-one"
 
 
 def test_a_new_store_is_private_and_keeps_its_secret(tmp_path: Path) -> None:
@@ -143,28 +154,86 @@ def test_a_missing_table_or_version_or_row_is_corruption_without_engine_paths(st
         store.table("d_cvd.g9")
 
 
-def test_a_table_in_use_is_not_dropped_and_another_is(store: Store) -> None:
-    live = filled(store, {"a": "x"})
-    published(store, live)
-    loose = store.create_table("cvd", dim=DIM, fingerprint="f")
-    with pytest.raises(StoreError, match="in use by generation 1"):
-        store.drop_table(live.name)
-    store.drop_table(loose.name)
-    store.drop_table(loose.name)
-    assert [path.name for path in (store.path / "tables").iterdir()] == ["d_cvd.g1.lance"]
-
-
 def test_what_a_killed_first_run_wrote_can_be_gone_on_with(store: Store) -> None:
     assert store.unpublished("cvd") is None
     left = filled(store, {"a": "x"})
     found = store.unpublished("cvd")
     assert found is not None
     assert (found.name, found.rows) == (left.name, 1)
-    assert store.unpublished_domains() == ("cvd",)
+    assert names(store.leftovers(space_one)) == {"cvd": left.name}
     assert store.unpublished("cvd", fingerprint="another") is None
+    assert store.leftovers(lambda domain: f"another for {domain}") == {}
     published(store, left)
     assert store.unpublished("cvd") is None
-    assert store.unpublished_domains() == ()
+    assert store.leftovers(space_one) == {}
+
+
+def test_a_table_says_which_generation_it_was_made_after(store: Store) -> None:
+    first = filled(store, {"a": "x"})
+    published(store, first)
+    second = filled(store, {"a": "y"})
+    assert [store.table(one.name).after for one in (first, second)] == [0, 1]
+    assert store.unpublished("cvd", after=0) is None
+    found = store.unpublished("cvd", after=1)
+    assert found is not None
+    assert found.name == second.name
+
+
+def test_a_domain_that_was_removed_does_not_come_back(store: Store) -> None:
+    published(store, filled(store, {"a": "x"}))
+    published(store, filled(store, {"b": "y"}, domain="copd"), domain="copd")
+    assert store.leftovers(space_one) == {}
+    assert store.unpublished("cvd") is None
+
+
+def test_of_the_newest_generation_on_only_new_domains_are_gone_on_with(store: Store) -> None:
+    filled(store, {"a": "x"}, domain="abandoned")
+    published(store, filled(store, {"b": "y"}))
+    filled(store, {"b": "z"})
+    fresh = filled(store, {"c": "z"}, domain="copd")
+    assert names(store.leftovers(space_one)) == {"copd": fresh.name}
+
+
+def test_leftovers_are_found_without_reading_the_history(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for text in "xyz":
+        published(store, filled(store, {"a": text}))
+    left = filled(store, {"b": "y"}, domain="copd")
+    read: list[int] = []
+    real = type(store.catalog).read
+    monkeypatch.setattr(
+        type(store.catalog), "read", lambda self, number: (read.append(number), real(self, number))[1]
+    )
+    assert names(store.leftovers(space_one)) == {"copd": left.name}
+    assert set(read) == {3}
+
+
+def test_what_a_killed_reindex_left_is_found_generations_later(store: Store) -> None:
+    live = filled(store, {"a": "x"})
+    published(store, live)
+    left = filled(store, {"a": "y"})
+    published(store, live)
+    published(store, live)
+    found = store.unpublished("cvd", fingerprint="space-one")
+    assert found is not None
+    assert found.name == left.name
+
+
+def test_a_damaged_old_generation_is_passed_over_and_a_damaged_newest_one_is_not(store: Store) -> None:
+    live = filled(store, {"a": "x"})
+    published(store, live)
+    left = filled(store, {"a": "y"})
+    published(store, filled(store, {"a": "z"}))
+    for _ in range(2):
+        published(store, live)
+    (store.path / "catalog" / "gen-00000003.json").write_text("{")
+    found = store.unpublished("cvd")
+    assert found is not None
+    assert found.name == left.name
+    (store.path / "catalog" / "gen-00000004.json").write_text("{")
+    with pytest.raises(StoreCorruptError, match="gen-00000004"):
+        store.unpublished("cvd")
 
 
 def test_a_table_an_older_generation_knows_is_not_taken_for_unpublished(store: Store) -> None:
@@ -190,7 +259,6 @@ def test_a_table_is_written_durably_and_read_by_a_new_process(tmp_path: Path) ->
     store = Store.open(tmp_path / "store", create=True, durable=True)
     table = filled(store, {"a": "aspirin"})
     table.write(batch_of(rows_of("b", ["asthma"]), seed=1))
-    store.flush()
     published(store, table)
     program = (
         "import sys; from moe_retrieval.storage.store import Store\n"

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from storage_builders import DIM, batch_of, filled, key_of, published, rows_of
+from storage_builders import DIM, batch_of, filled, key_of, rows_of
 
 from moe_retrieval.errors import BadVectorError
 from moe_retrieval.storage.engine import connect
 from moe_retrieval.storage.rows import MAX_FIELDS
 from moe_retrieval.storage.store import Store
-from moe_retrieval.storage.table import Table, digest_of
+from moe_retrieval.storage.table import Table
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
@@ -30,6 +30,10 @@ def texts(store: Store, table: Table) -> list[str]:
     return sorted(row["content"] for batch in view.batches(["content"]) for row in batch.to_pylist())
 
 
+def digest(table: Table) -> str:
+    return table.entry(expert="general").digest
+
+
 def keys(*docs: str) -> np.ndarray:
     return np.array([key_of(doc) for doc in docs], np.int64)
 
@@ -37,7 +41,6 @@ def keys(*docs: str) -> np.ndarray:
 def test_a_new_table_is_empty_and_knows_its_encoder(table: Table) -> None:
     assert (table.rows, table.fingerprint, table.dim) == (0, "space-one", DIM)
     assert table.documents().keys.size == 0
-    assert table.entry(expert="general").digest == digest_of(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 def test_a_changed_document_replaces_its_old_chunks_in_one_commit(store: Store, table: Table) -> None:
@@ -84,10 +87,36 @@ def test_deleting_documents_removes_all_their_rows_and_counts_them(store: Store,
     assert table.delete_documents(keys()) == 0
 
 
-def test_the_source_of_a_document_is_known(table: Table) -> None:
+def test_an_entry_counts_rows_and_documents(table: Table) -> None:
     table.write(batch_of(rows_of("a", ["one", "two"]) + rows_of("b", ["other"])))
-    assert table.sources(keys("b")) == {key_of("b"): "/corpus/b.txt"}
-    assert table.sources(keys()) == {}
+    entry = table.entry(expert="general")
+    assert (entry.rows, entry.documents) == (3, 2)
+
+
+def test_of_some_documents_those_of_a_source_are_told(table: Table) -> None:
+    docs = [f"d{at}" for at in range(50)]
+    table.write(batch_of([row for doc in docs for row in rows_of(doc, ["one", "two"])]))
+    asked = np.sort(keys(*docs[10:30], "unknown"))
+    found = table.documents_from(lambda source: "/d2" in source, asked)
+    assert found.dtype == np.int64
+    assert found.tolist() == sorted(keys(*docs[20:30]).tolist())
+    assert table.documents_from(lambda source: True, keys()).tolist() == []
+    assert table.documents_from(lambda source: False, asked).tolist() == []
+
+
+def test_each_source_is_judged_once_and_only_if_it_is_asked_for(table: Table) -> None:
+    for at, docs in enumerate(("ab", "ca")):
+        batch = batch_of([row for doc in docs for row in rows_of(doc, ["one", "two"])], seed=at)
+        table.write(batch, replaces=keys(*docs))
+    judged: list[str] = []
+    table.documents_from(lambda source: bool(judged.append(source)), np.sort(keys("a", "b")))
+    assert sorted(judged) == ["/corpus/a.txt", "/corpus/b.txt"]
+
+
+def test_what_the_judge_of_sources_raises_stays_its_own(table: Table) -> None:
+    table.write(batch_of(rows_of("a", ["one"])))
+    with pytest.raises(ValueError, match="abc"):
+        table.documents_from(lambda source: bool(int("abc")), keys("a"))
 
 
 def test_the_digest_depends_on_content_and_not_on_the_way_to_it(store: Store) -> None:
@@ -101,9 +130,9 @@ def test_the_digest_depends_on_content_and_not_on_the_way_to_it(store: Store) ->
         other.write(batch, replaces=keys("a"))
     other.write(batches[0], replaces=keys("a"))
     other.maintain()
-    assert one.digest() == other.digest()
+    assert digest(one) == digest(other)
     other.write(batch_of(rows[0], seed=99), replaces=keys("a"))
-    assert one.digest() != other.digest()
+    assert digest(one) != digest(other)
 
 
 def test_vectors_of_another_width_are_refused(table: Table) -> None:
@@ -135,17 +164,6 @@ def test_maintenance_with_nothing_to_do_makes_no_new_version(store: Store) -> No
     before = table.version
     table.maintain()
     assert table.version == before
-
-
-def test_a_table_can_be_brought_back_to_an_earlier_version(store: Store) -> None:
-    table = filled(store, {"a": "first"})
-    pinned = published(store, table)
-    table.write(batch_of(rows_of("a", ["second"])), replaces=keys("a"))
-    table.restore(pinned.version)
-    assert texts(store, table) == ["first"]
-    assert table.version > pinned.version
-    table.write(batch_of(rows_of("b", ["third"]), seed=3))
-    assert texts(store, table) == ["first", "third"]
 
 
 def test_a_handle_sees_and_survives_what_another_handle_wrote(store: Store, table: Table) -> None:

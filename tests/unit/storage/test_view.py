@@ -12,7 +12,7 @@ from moe_retrieval.errors import StoreCorruptError
 from moe_retrieval.filters import parse_filter
 from moe_retrieval.storage.found import Found
 from moe_retrieval.storage.store import Store
-from moe_retrieval.storage.view import TableView
+from moe_retrieval.storage.view import HIT_COLUMNS, TableView
 
 TEXTS = {
     "aspirin": "Aspirin lowers the risk of a stroke.",
@@ -90,6 +90,20 @@ def test_wrong_offsets_are_noticed(view: TableView, offsets: list[int]) -> None:
 def test_a_key_the_version_does_not_hold_is_an_error(view: TableView) -> None:
     with pytest.raises(StoreCorruptError, match="has no row 12345"):
         view.fetch(np.array([12345]))
+
+
+def test_a_view_has_the_digest_its_entry_records(store: Store) -> None:
+    table = filled(store, TEXTS)
+    entry = published(store, table)
+    table.delete_documents(np.array([key_of("empty")]))
+    assert store.view(entry).digest() == entry.digest != table.entry(expert="general").digest
+
+
+def test_a_row_is_fetched_with_all_that_a_hit_is_made_of(view: TableView) -> None:
+    row = view.fetch(view.key_vh()[0][:1]).to_pylist()[0]
+    assert tuple(row) == HIT_COLUMNS
+    assert {"key", "id", "doc_id", "source", "title", "section", "page"} < set(row)
+    assert {"start", "end", "lead", "content", "meta"} < set(row)
 
 
 def test_fetching_nothing_gives_an_empty_table(view: TableView) -> None:
