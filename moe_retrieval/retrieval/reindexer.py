@@ -10,6 +10,7 @@ import numpy as np
 
 from moe_retrieval.errors import NothingFoundError, StoreError, UnknownDomainError, UsageError
 from moe_retrieval.retrieval.publisher import build_indexes, publish
+from moe_retrieval.storage.lookup import distinct, places
 from moe_retrieval.storage.rows import with_vectors
 from moe_retrieval.types import IndexReport
 
@@ -152,7 +153,7 @@ class Reindexer:
         view = self.store.view(entry)
         if len(outdated := _outdated(view, table)):
             table.delete_documents(outdated)
-        done = np.sort(table.keys())
+        done = distinct(table.keys())
         for batch in view.batches(size=self.window):
             if (missing := batch.filter(_absent(batch, done))).num_rows:
                 yield missing
@@ -191,7 +192,4 @@ def _absent(batch: pa.RecordBatch, done: np.ndarray) -> pa.Array:
     """Which rows of a batch have a key that is not in `done`, ascending int64."""
     import pyarrow as pa
 
-    keys = batch["key"].to_numpy()
-    if not len(done):
-        return pa.array(np.ones(len(keys), bool))
-    return pa.array(done[np.minimum(np.searchsorted(done, keys), len(done) - 1)] != keys)
+    return pa.array(places(batch["key"].to_numpy(), among=done) < 0)

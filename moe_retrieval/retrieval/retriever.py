@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     """Query vectors, float32 (dim,), by space and by place of the text among the texts asked."""
 
 MAX_K = 10_000
-_COLUMNS = ("id", "doc_id", "source", "title", "section", "page", "start", "end", "lead", "content", "meta")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +235,7 @@ def _fetch(snapshot: Snapshot, ranked: Sequence[Ranked]) -> tuple[Hit, ...]:
     for domain in {one.domain for one in ranked}:
         keys = np.array([one.key for one in ranked if one.domain == domain], dtype=np.int64)
         offsets = snapshot.index(domain).offsets(keys)
-        table = snapshot.view(domain).fetch(keys, offsets=offsets, columns=_COLUMNS)
+        table = snapshot.view(domain).fetch(keys, offsets=offsets)
         rows |= {(domain, int(key)): row for key, row in zip(keys, table.to_pylist(), strict=True)}
     return tuple(_hit(one, rows[one.domain, one.key], rank=rank) for rank, one in enumerate(ranked, start=1))
 

@@ -136,8 +136,11 @@ class Store:
         """The newest readable table of a domain that was never published: what a killed run left.
 
         With `fingerprint`, only one that was written with that encoder. With `after`, only one that was made
-        while that generation was the newest (0: before the first); else one of any age, unless a generation
-        since names it. A damaged one of those is passed over, if it is not the newest.
+        while that generation was the newest (0: before the first); else one of any age that no generation
+        since names, as far as they can be read.
+
+        Raises:
+            StoreCorruptError: the newest generation is damaged; older ones are passed over.
         """
         live = self.catalog.latest()
         used = {entry.table for entry in live.domains.values()} if live else set()
