@@ -1,61 +1,19 @@
-"""The program `moeret`: its verbs, and how errors leave it."""
+"""Where the program starts. Nothing else is imported before Ctrl-C is heeded."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
-
-import typer
-
-from moe_retrieval import __version__
-from moe_retrieval.errors import MoeretError
-from moeret_cli import context, doctor, domains, index, query, reindex, render, status
-
-INTERRUPTED = 130
-
-app = typer.Typer(
-    name="moeret",
-    help="Search documents of several domains: a domain is one expert, one table, one fingerprint.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("index")(index.index)
-app.command("query")(query.query)
-app.command("context")(context.context)
-app.command("reindex")(reindex.reindex)
-app.command("status")(status.status)
-app.add_typer(domains.app, name="domains")
-app.command("doctor")(doctor.doctor)
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        render.line(f"moeret {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    _version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
-    ] = False,
-) -> None:
-    """Search documents of several domains: a domain is one expert, one table, one fingerprint."""
 
 
 def main() -> None:
-    """Run the program; an error of ours ends it with its sentence, its next step and its exit code."""
+    """Run the program and end the process with its exit code."""
     try:
-        app(standalone_mode=True)
-    except MoeretError as error:
-        render.error(error)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        render.note("interrupted; what was published is kept, the same command goes on from there")
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        from moeret_cli.ending import run
+
+        code = run()
+    except KeyboardInterrupt:  # while modules were read; a verb that is interrupted ends in `run`
+        from moeret_cli.render import note
+
+        note("interrupted")
+        code = 130
+    sys.exit(code)

@@ -8,7 +8,10 @@ import typer
 
 from moe_retrieval.types import ContextFormat
 from moeret_cli import options, render
-from moeret_cli.query import NOTHING_FOUND, read_text
+from moeret_cli.query import NOTHING_FOUND, nothing_found
+from moeret_cli.questions import read_text
+
+NO_HITS = "no hits in the domains that the question was routed to; --domain NAME searches others"
 
 
 def context(
@@ -19,8 +22,9 @@ def context(
         int | None, typer.Option("--budget", "-b", help="Tokens the context may have [1500].")
     ] = None,
     form: Annotated[
-        ContextFormat, typer.Option("--format", "-f", help="Outer form.")
+        ContextFormat, typer.Option("--format", "-f", case_sensitive=False, help="Outer form.")
     ] = ContextFormat.MARKDOWN,
+    k: Annotated[int, typer.Option("-k", help="Hits to choose from.")] = 50,
     domain: options.Domains = None,
     mode: options.ModeOption = None,
     where: options.Where = None,
@@ -36,14 +40,15 @@ def context(
     Tokens are counted with the encoder's tokenizer, fences and headers included. --json prints the text
     together with its citations as one object; --format json is a form of the text itself.
     """
+    asked = read_text(text, hint='moeret context "a question"')
     moeret = options.open_store(
         quiet=quiet, store=store, model=model, precision=precision, device=device, mode=mode, budget=budget
     )
-    found = moeret.context(read_text(text), form=form, domains=domain, where=where)
+    found = moeret.context(asked, form=form, k=k, domains=domain, where=where)
     if json:
         render.json_line(found.to_dict())
-    else:
-        render.raw(found.text)
     if not found.citations:
-        render.note("no hits")
+        render.note(NO_HITS if domain is None else nothing_found(moeret, domain, filtered=where is not None))
         raise typer.Exit(NOTHING_FOUND)
+    if not json:
+        render.raw(found.text)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moeret_cli import options, render
+from moe_retrieval.errors import UnknownDomainError
+from moeret_cli import options, render, wording
+
+if TYPE_CHECKING:
+    from moe_retrieval.moeret import Moeret
 
 app = typer.Typer(help="List, describe or remove domains.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
-def list_domains(store: options.Store = None, json: options.Json = False) -> None:
+def list_domains(
+    store: options.Store = None, json: options.Json = False, quiet: options.Quiet = False
+) -> None:
     """List the domains of the store."""
-    found = options.open_store(store=store).status()
+    found = options.open_store(quiet=quiet, store=store).status()
     for domain in found.domains if json else ():
         render.json_line(domain.to_dict())
     if not json:
@@ -26,9 +32,10 @@ def describe(
     domain: Annotated[str, typer.Argument(help="Name of the domain.")],
     text: Annotated[str, typer.Argument(help="What it holds, in a sentence.")],
     store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Give a domain a description."""
-    options.open_store(store=store).describe(domain, text)
+    options.open_store(quiet=quiet, store=store).describe(domain, text)
     render.note(f"domain {domain}: description set")
 
 
@@ -36,11 +43,26 @@ def describe(
 def remove(
     domain: Annotated[str, typer.Argument(help="Name of the domain.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: options.DryRun = False,
     store: options.Store = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Take a domain out of the store. Its source files are not touched."""
-    moeret = options.open_store(store=store)
+    moeret = options.open_store(quiet=quiet, store=store)
+    documents = _documents(moeret, domain)
+    if dry_run:
+        render.line(f"domain {domain}: {documents} would be removed from the store")
+        return
     if not yes:
-        typer.confirm(f"Remove domain {domain} from {moeret.store.path}?", abort=True, err=True)
-    count = moeret.remove_domain(domain)
-    render.note(f"domain {domain}: {count} documents removed from the store")
+        question = f"Remove domain {domain} ({documents}) from {moeret.store.path}?"
+        typer.confirm(wording.clean(question), abort=True, err=True)
+    moeret.remove_domain(domain)
+    render.note(f"domain {domain}: {documents} removed from the store")
+
+
+def _documents(moeret: Moeret, domain: str) -> str:
+    """How many documents a domain holds, which must be in the store."""
+    found = {one.domain: one.documents for one in moeret.status().domains}
+    if domain not in found:
+        raise UnknownDomainError(domain, found)
+    return wording.count(found[domain], "document")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
-from moeret_cli import options, render
+from moe_retrieval.errors import NothingFoundError
+from moeret_cli import options, render, wording
+from moeret_cli.interruption import resumable
 
 
 def index(
@@ -28,9 +29,7 @@ def index(
     strict: Annotated[
         bool, typer.Option("--strict", help="End with exit code 1 if any document was rejected.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Say what would be done; change nothing.")
-    ] = False,
+    dry_run: options.DryRun = False,
     store: options.Store = None,
     model: options.Model = None,
     precision: options.PrecisionOption = None,
@@ -50,6 +49,7 @@ def index(
     The sub-folders of a folder are its domains, unless --domain or --domain-field says otherwise.
     Reads txt, md, html, json, jsonl, csv, tsv, pdf, xml (JATS, PubMed), parquet and docx.
     """
+    render.verbose = verbose
     moeret = options.open_store(
         quiet=quiet,
         store=store,
@@ -59,19 +59,21 @@ def index(
         chunk_tokens=chunk_tokens,
         chunk_overlap=chunk_overlap,
     )
-    with render.counting("documents read", "chunks encoded") as progress:
+    with resumable(), render.counting("documents read", "chunks encoded") as progress:
         report = moeret.index(
             paths,
             domain=domain,
             domain_field=domain_field,
             prune=prune,
             dry_run=dry_run,
-            stdin=sys.stdin.buffer,
+            stdin=options.stdin(),
             progress=progress,
         )
     if json:
         render.json_line(report.to_dict())
     else:
-        render.index_report(report, dry_run=dry_run, verbose=verbose, pruned=prune)
+        render.index_report(report, dry_run=dry_run, pruned=prune)
     if strict and report.rejected:
         raise typer.Exit(1)
+    if nothing := wording.nothing_indexed(report, dry_run=dry_run):
+        raise NothingFoundError(nothing, hint="moeret index --verbose PATH lists every reason")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,19 +12,26 @@ from moe_retrieval.types import Mode, Precision
 from moeret_cli import render
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from moe_retrieval.moeret import Moeret
 
 Store = Annotated[
-    Path | None, typer.Option("--store", metavar="PATH", help="Folder of the store [MOERET_STORE; .moeret].")
+    str | None, typer.Option("--store", metavar="PATH", help="Folder of the store [MOERET_STORE; .moeret].")
 ]
 Model = Annotated[str | None, typer.Option("--model", help="Folder or hub id of the encoder [bundled].")]
 PrecisionOption = Annotated[
     Precision | None,
-    typer.Option("--precision", help="Arithmetic of the encoder; auto: bf16 where the device has it."),
+    typer.Option(
+        "--precision",
+        case_sensitive=False,
+        help="Arithmetic of the encoder; auto: bf16 where the device has it.",
+    ),
 ]
 Device = Annotated[str | None, typer.Option("--device", help="Torch device, such as cpu or cuda:0.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No narration, no progress.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done; change nothing.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
 Domains = Annotated[
     list[str] | None,
@@ -37,13 +45,21 @@ Where = Annotated[
         "--where", metavar="FILTER", help="Only documents that match, as in: year >= 2015 and journal = 'BMJ'"
     ),
 ]
-ModeOption = Annotated[Mode | None, typer.Option("--mode", help="Search by vector, by full text, or both.")]
+ModeOption = Annotated[
+    Mode | None,
+    typer.Option("--mode", case_sensitive=False, help="Search by vector, by full text, or both."),
+]
 
 
-def open_store(*, quiet: bool = False, **flags: Any) -> Moeret:
+def open_store(*, quiet: bool, **flags: Any) -> Moeret:
     """The facade over the settings of this run; notices go to standard error unless quiet."""
+    render.quiet = quiet
     from moe_retrieval.moeret import Moeret
     from moe_retrieval.settings import load_settings
 
-    render.quiet = quiet
     return Moeret.open(settings=load_settings(**flags).values, notify=render.note)
+
+
+def stdin() -> BinaryIO:
+    """Standard input in bytes; empty where the process was started without one."""
+    return getattr(sys.stdin, "buffer", None) or io.BytesIO()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moeret_cli import options, render
+from moe_retrieval.errors import UsageError
+from moeret_cli import options, questions, render, wording
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from moe_retrieval.moeret import Moeret
     from moe_retrieval.retrieval.retriever import Answer
 
 NOTHING_FOUND = 3
@@ -22,7 +25,9 @@ def query(
     ] = None,
     queries: Annotated[
         Path | None,
-        typer.Option("--queries", metavar="FILE", help='JSON lines {"_id", "text"} instead of TEXT.'),
+        typer.Option(
+            "--queries", metavar="FILE", help='JSON lines {"_id", "text"} in place of TEXT; - for stdin.'
+        ),
     ] = None,
     k: Annotated[int | None, typer.Option("-k", help="Hits per query [10].")] = None,
     domain: options.Domains = None,
@@ -37,7 +42,7 @@ def query(
     quiet: options.Quiet = False,
 ) -> None:
     """Search the store: routed to the fewest domains likely to hold the answer, best hits first."""
-    asked = read_queries(queries) if queries else {"1": read_text(text)}
+    asked = asked_for(text, queries)
     moeret = options.open_store(
         quiet=quiet, store=store, model=model, precision=precision, device=device, k=k, mode=mode
     )
@@ -45,8 +50,18 @@ def query(
     for name, answer in zip(asked, answers, strict=True):
         show(name, answer, json=json, explain=explain, several=len(asked) > 1)
     if not any(answer.hits for answer in answers):
-        render.note("no hits")
+        searched = {route.domain for answer in answers for route in answer.routes}
+        render.note(nothing_found(moeret, searched, filtered=where is not None))
         raise typer.Exit(NOTHING_FOUND)
+
+
+def asked_for(text: str | None, queries: Path | None) -> dict[str, str]:
+    """The texts to look for, by query id."""
+    if queries is None:
+        return {"1": questions.read_text(text, hint='moeret query "a question", or --queries FILE')}
+    if text is not None:
+        raise UsageError("TEXT and --queries exclude each other", hint="leave one of them out")
+    return questions.read_queries(queries)
 
 
 def show(name: str, answer: Answer, *, json: bool, explain: bool, several: bool) -> None:
@@ -60,17 +75,7 @@ def show(name: str, answer: Answer, *, json: bool, explain: bool, several: bool)
         render.json_line(record | {"why": why} if explain else record)
 
 
-def read_text(text: str | None) -> str:
-    """The query argument, or standard input for `-`."""
-    from moe_retrieval.errors import UsageError
-
-    if text is None:
-        raise UsageError("there is nothing to look for", hint='moeret query "a question", or --queries FILE')
-    return sys.stdin.read() if text == "-" else text
-
-
-def read_queries(path: Path) -> dict[str, str]:
-    """Texts by id from a file of JSON lines."""
-    from moe_retrieval.corpus.queries import read_queries as read
-
-    return read(path)
+def nothing_found(moeret: Moeret, searched: Collection[str], *, filtered: bool) -> str:
+    """Where nothing was found, and whether the store has more domains to look in."""
+    others = {one.domain for one in moeret.status().domains} - set(searched)
+    return wording.no_hits(sorted(searched), others=others, filtered=filtered)

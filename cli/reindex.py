@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from moeret_cli import options, render
+from moeret_cli.interruption import resumable
 
 
 def reindex(
@@ -15,7 +16,7 @@ def reindex(
         typer.Option("--domain", "-d", metavar="NAME", help="Only this domain; may be repeated."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Also what is not stale.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan; change nothing.")] = False,
+    dry_run: options.DryRun = False,
     store: options.Store = None,
     model: options.Model = None,
     precision: options.PrecisionOption = None,
@@ -28,7 +29,9 @@ def reindex(
     Queries see the old tables until then. A killed run goes on where it was.
     """
     moeret = options.open_store(quiet=quiet, store=store, model=model, precision=precision, device=device)
-    plans = moeret.reindex_plan(domains=domain, force=force)
+    with render.phase(render.LOADING):
+        reindexer = moeret.reindexer()
+        plans = reindexer.plan(domains=domain, force=force)
     if not json:
         render.plan(plans)
     if dry_run:
@@ -36,8 +39,8 @@ def reindex(
             render.json_line(plan.to_dict())
         return
     total = sum(plan.rows for plan in plans)
-    with render.bar("chunks encoded", total=total) as advance:
-        report = moeret.reindex(domains=domain, force=force, progress=lambda _domain, count: advance(count))
+    with resumable(), render.bar("chunks encoded", total=total) as advance:
+        report = reindexer.run(domains=domain, force=force, progress=lambda _domain, count: advance(count))
     if json:
         render.json_line(report.to_dict())
     elif plans:

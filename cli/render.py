@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
+
+from moe_retrieval.errors import MoeretError
+from moeret_cli import wording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from rich.console import Console
-    from rich.progress import Progress
+    from rich.console import Console, RenderableType
+    from rich.progress import Progress, ProgressColumn
+    from rich.text import Text
 
     from moe_retrieval.doctor import Finding
-    from moe_retrieval.errors import MoeretError
     from moe_retrieval.retrieval.reindexer import DomainPlan
     from moe_retrieval.retrieval.retriever import Answer
     from moe_retrieval.status import Status
@@ -24,159 +28,139 @@ if TYPE_CHECKING:
 quiet = False
 """Set by a verb's --quiet: no narration, no progress."""
 
-SHOWN_REASONS = 10
-SHOWN_TEXT = 300
+verbose = False
+"""Set by a verb's --verbose: an error that nobody expected comes with its traceback."""
+
+WIDE = 100_000
+"""Columns where standard output is no terminal: nothing is cut or folded there."""
+
+LOADING = "loading the encoder"
 
 
-def line(text: str) -> None:
-    """One line of result."""
-    sys.stdout.write(text + "\n")
+class OutputError(MoeretError):
+    """Results cannot be written."""
+
+
+def start() -> None:
+    """Make standard output take what its encoding lacks, rather than fail on it."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def raw(text: str) -> None:
     """A result exactly as it is."""
-    sys.stdout.write(text)
+    with _writing():
+        sys.stdout.write(text)
+
+
+def flush() -> None:
+    """Write what is held back; an error shows here, and not after the end."""
+    with _writing():
+        sys.stdout.flush()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"could not write the results: {error.strerror}") from error
+
+
+def settle() -> None:
+    """Let go of what cannot be written, or the interpreter tries it again at its end and complains."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def line(text: str) -> None:
+    """One line of result for a person."""
+    raw(wording.clean(text) + "\n")
 
 
 def json_line(record: Mapping[str, Any]) -> None:
-    """One JSON object on a line of its own."""
-    line(json.dumps(record, ensure_ascii=False, default=str))
+    """One JSON object on a line of its own; in ASCII where standard output takes no more."""
+    text = json.dumps(record, ensure_ascii=False, default=str)
+    try:
+        text.encode(sys.stdout.encoding or "utf8")
+    except UnicodeEncodeError:
+        text = json.dumps(record, default=str)
+    raw(text + "\n")
 
 
 def note(text: str) -> None:
     """One line of narration."""
     if not quiet:
-        sys.stderr.write(f"moeret: {text}\n")
+        aside(f"moeret: {wording.clean(text)}\n")
 
 
-def error(problem: MoeretError) -> None:
+def error(message: str, *, next_step: str = "") -> None:
     """A problem's sentence, and under it the next step. Quiet does not silence it."""
-    sys.stderr.write(f"moeret: error: {problem.message}\n")
-    if problem.hint:
-        sys.stderr.write(f"        next: {problem.hint}\n")
+    aside(f"moeret: error: {wording.clean(message)}\n")
+    if next_step:
+        aside(f"        next: {wording.clean(next_step)}\n")
 
 
-def index_report(report: IndexReport, *, dry_run: bool, verbose: bool, pruned: bool) -> None:
+def aside(text: str) -> None:
+    """Text to standard error as it is; work does not stop because nobody can read it."""
+    with suppress(OSError):
+        sys.stderr.write(text if text.endswith("\n") else text + "\n")
+
+
+def index_report(report: IndexReport, *, dry_run: bool, pruned: bool) -> None:
     """What an index run did, with what it left out and why."""
-    verb = "would encode" if dry_run else "encoded"
-    for domain, chunks in report.domains.items():
-        line(f"{domain}: {chunks:,} chunks")
-    line(
-        f"{report.documents:,} documents ({report.unchanged:,} unchanged, {report.removed:,} removed), "
-        f"{report.chunks:,} chunks in the store, {report.encoded:,} {verb.removesuffix(' encode')}"
-        f"{' be encoded' if dry_run else ''}, {report.seconds:.1f} s"
-    )
-    for domain, count in report.routed.items():
-        note(f"{count:,} documents without a domain were routed to {domain}")
-    _reasons("skipped", [(one.source, one.reason) for one in report.skipped], everything=verbose)
-    _reasons("rejected", [(one.source, one.reason) for one in report.rejections], everything=verbose)
-    if report.rejected:
-        note(f"warning: {report.rejected:,} rejected, the rest is indexed (--strict makes this exit code 1)")
-    if report.vanished and not pruned:
-        note(f"{report.vanished:,} stored documents are gone from these paths; --prune deletes them")
-
-
-def _reasons(what: str, items: Sequence[tuple[str, str]], *, everything: bool) -> None:
-    shown = items if everything else items[:SHOWN_REASONS]
-    for source, reason in shown:
-        note(f"{what}: {short_path(source)}: {reason}")
-    if len(items) > len(shown):
-        note(f"{what}: {len(items) - len(shown):,} more; --verbose or --json lists all")
+    for said in wording.index_summary(report, dry_run=dry_run):
+        line(said)
+    for said in wording.index_notes(report, dry_run=dry_run, verbose=verbose, pruned=pruned):
+        note(said)
 
 
 def answer(found: Answer, *, explain: bool, title: str = "") -> None:
     """Ranked hits: place, score, domain, title, source and the beginning of the text."""
-    console = _console()
     if title:
-        console.print(f"== {title}: {found.query}", markup=False, highlight=False)
+        _show(_row((f"== {title}: {found.query}", "")))
     if explain:
         routes = ", ".join(f"{route.domain} {route.probability:.2f}" for route in found.routes)
-        console.print(f"route: {routes} (generation {found.generation})", markup=False, highlight=False)
+        _show(_row((f"route: {routes} (generation {found.generation})", "")))
     for hit in found.hits:
-        _hit(console, hit, explain=explain)
+        _show(*_hit(hit, explain=explain))
 
 
-def _hit(console: Console, hit: Hit, *, explain: bool) -> None:
-    from rich.text import Text
-
-    place = f"{short_path(hit.source)}:{hit.start}-{hit.end}" + (
-        f" p. {hit.page}" if hit.page is not None else ""
+def _hit(hit: Hit, *, explain: bool) -> Iterator[Text]:
+    title = hit.title or hit.doc_id
+    yield _row(
+        (f"{hit.rank:>2}  {hit.score:.3f}  ", "dim"), (hit.domain, "cyan"), ("  ", ""), (title, "bold")
     )
-    head = Text.assemble(
-        (f"{hit.rank:>2}  {hit.score:.3f}  ", "dim"),
-        (hit.domain, "cyan"),
-        "  ",
-        (hit.title or hit.doc_id, "bold"),
-    )
-    console.print(head, soft_wrap=True)
-    console.print(
-        Text(
-            f"    {' '.join(hit.doc_id.split())} | {place}" + (f" | {hit.section}" if hit.section else ""),
-            "dim",
-        ),
-        soft_wrap=True,
-    )
+    yield _row(("    " + wording.place(hit), "dim"))
     if explain:
-        why = hit.why
-        console.print(
-            Text(
-                f"    vector {_ranked(why.vector_rank, why.vector_score)},"
-                f" text {_ranked(why.text_rank, why.text_score)}"
-            ),
-            soft_wrap=True,
-        )
-    text = " ".join(hit.text.split())
-    console.print(
-        Text("    " + (text if len(text) <= SHOWN_TEXT else text[:SHOWN_TEXT].rstrip() + " ...")),
-        soft_wrap=True,
-    )
-
-
-def _ranked(rank: int | None, score: float | None) -> str:
-    return "-" if rank is None else f"#{rank} ({score:.3f})"
+        yield _row(("    " + wording.searches(hit), ""))
+    yield _row(("    " + wording.beginning(hit.text), ""))
 
 
 def plan(plans: Sequence[DomainPlan]) -> None:
     """What a reindex would do."""
-    if not plans:
-        line("nothing is stale")
-    for one in plans:
-        reason = f"{one.stored[:12]} -> {one.target[:12]}" if one.stale else "not stale, forced"
-        line(f"{one.domain}: {one.rows:,} chunks to embed again ({reason})")
+    for said in wording.reindex_plan(plans):
+        line(said)
 
 
 def reindex_report(report: IndexReport) -> None:
     """What a reindex did."""
-    line(
-        f"{len(report.domains)} domains, {report.chunks:,} chunks, {report.encoded:,} encoded, "
-        f"{report.seconds:.1f} s; "
-        f"generation {report.generation} is live"
-    )
+    line(wording.reindex_summary(report))
 
 
-def status(found: Status) -> None:
-    """The live generation as a table."""
-    line(f"store {short_path(found.store)}, generation {found.generation} of {found.created}")
+def status(found: Status, *, wanted_recall: float) -> None:
+    """The live generation as a table; an index that finds less than is wanted gets a note."""
+    line(f"store {wording.short_path(found.store)}, generation {found.generation} of {found.created}")
     line(f"encoder {found.model}, router {'fitted' if found.router else 'none (one domain or none)'}")
     columns = ("domain", "documents", "chunks", "expert", "index", "recall@10", "written since")
-    rows = []
+    _table(columns, [wording.status_row(one, wanted_recall=wanted_recall) for one in found.domains])
     for one in found.domains:
-        expert = one.expert[:12] + (
-            f" (candidate {one.candidate[:12]}: moeret reindex)" if one.candidate else ""
-        )
-        index = one.index
-        rows.append(
-            (
-                one.domain,
-                f"{one.documents:,}",
-                f"{one.chunks:,}",
-                expert,
-                f"{index.engine} {index.factory}" if index else "none: moeret index",
-                f"{index.recall_at_10:.3f}" if index else "-",
-                f"{index.tail:,}" if index else "-",
-            )
-        )
-    _table(columns, rows)
+        if wording.is_low(one, wanted_recall=wanted_recall):
+            note(f"the index of {one.domain} has a recall@10 below {wanted_recall} (setting `recall`)")
 
 
 def domains(found: Status) -> None:
@@ -186,14 +170,21 @@ def domains(found: Status) -> None:
 
 
 def findings(found: Iterable[Finding]) -> None:
-    """What the doctor found, worst last on each line the cure."""
-    console = _console()
+    """What the doctor found, below each problem its cure."""
+    colour = {"ok": "green", "warning": "yellow", "failed": "red"}
     for one in found:
-        mark = {"ok": "green", "warning": "yellow", "failed": "red"}[one.level]
-        console.print(f"[{mark}]{one.level:>7}[/]", end="  ", highlight=False)
-        console.print(f"{one.subject}: {one.message}", markup=False, highlight=False, soft_wrap=True)
+        _show(_row((f"{one.level:>7}  ", colour[one.level]), (f"{one.subject}: {one.message}", "")))
         if one.cure:
-            console.print(f"         next: {one.cure}", markup=False, highlight=False, soft_wrap=True)
+            _show(_row((f"         next: {one.cure}", "")))
+
+
+@contextmanager
+def phase(what: str) -> Iterator[None]:
+    """A line that says what takes its time."""
+    with _progress() as progress:
+        if progress is not None:
+            progress.add_task(what, total=None)
+        yield
 
 
 @contextmanager
@@ -203,7 +194,7 @@ def counting(first: str, second: str) -> Iterator[Callable[[int, int], None] | N
         if progress is None:
             yield None
             return
-        task = progress.add_task("", total=None)
+        task = progress.add_task(f"0 {first}, {LOADING}", total=None)
 
         def told(one: int, two: int) -> None:
             progress.update(task, completed=two, description=f"{one:,} {first}, {two:,} {second}")
@@ -213,8 +204,8 @@ def counting(first: str, second: str) -> Iterator[Callable[[int, int], None] | N
 
 @contextmanager
 def bar(what: str, *, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar with the time left."""
-    with _progress() as progress:
+    """A count of a known total with the time left."""
+    with _progress(counted=True) as progress:
         if progress is None:
             yield lambda _count: None
             return
@@ -223,30 +214,25 @@ def bar(what: str, *, total: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress | None]:
+def _progress(*, counted: bool = False) -> Iterator[Progress | None]:
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield progress
-
-
-def short_path(path: str) -> str:
-    """A path as a person would type it here: relative where it lies below the working folder."""
-    try:
-        return str(Path(path).relative_to(Path.cwd()))
-    except ValueError:
-        return path
-
-
-def _console() -> Console:
+    from rich import progress as rich
     from rich.console import Console
 
-    return Console(highlight=False)
+    columns: list[ProgressColumn] = [rich.SpinnerColumn(), rich.TextColumn("{task.description}")]
+    columns += [rich.MofNCompleteColumn(), rich.BarColumn()] if counted else []
+    columns += [rich.TimeElapsedColumn()] + ([rich.TimeRemainingColumn()] if counted else [])
+    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        yield shown
+
+
+def _row(*parts: tuple[str, str]) -> Text:
+    """A line of texts with their styles."""
+    from rich.text import Text
+
+    return Text.assemble(*((wording.clean(text), style) for text, style in parts))
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -254,7 +240,22 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(box=None, pad_edge=False)
     for name in columns:
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*row)
-    _console().print(table)
+        table.add_row(*map(_row, ((cell, "") for cell in row)))
+    _show(table, wrap=True)
+
+
+def _show(*parts: RenderableType, wrap: bool = False) -> None:
+    """Print through rich, which knows colours and widths, without blanks at the ends of lines."""
+    console = _console()
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part, soft_wrap=not wrap)
+    raw("\n".join(one.rstrip(" ") for one in captured.get().split("\n")))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)

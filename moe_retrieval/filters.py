@@ -5,6 +5,7 @@ Nothing here knows SQL: a store translates the tree, over the fields it has, wit
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -110,6 +111,7 @@ class _Parser:
     """Recursive descent: or < and < not < comparison."""
 
     def __init__(self, text: str) -> None:
+        _check_unicode(text)
         self.text = text
         self.tokens = list(self._tokens(text))
         self.place = 0
@@ -209,7 +211,24 @@ class _Parser:
             quote = quoted[0]
             return quoted[1:-1].replace(quote * 2, quote)
         if (number := self._take("number")) is not None:
-            return float(number)
+            return _finite(number)
         if (word := self._take("word", "true", "false")) is not None:
             return word.lower() == "true"
         raise self._error("expected a 'string', a number, true or false")
+
+
+def _check_unicode(text: str) -> None:
+    """No lone surrogates: bytes of a terminal that were not UTF-8, which no store can compare with."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        message = f"character {error.start + 1} of the filter is not UTF-8"
+        raise FilterError(message, hint="type it anew, in UTF-8") from error
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        shown = number if len(number) <= 20 else number[:17] + "..."
+        raise FilterError(f"the number {shown} is too large", hint="numbers go up to 1.7e308")
+    return value

@@ -106,7 +106,9 @@ class Moeret:
         nothing, and its report counts under `encoded` the chunks that a run would encode.
         """
         names = [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
-        documents = read_corpus(names, domain=domain, domain_field=domain_field, stdin=stdin)
+        documents = read_corpus(
+            names, domain=domain, domain_field=domain_field, stdin=stdin, missing_ok=prune
+        )
         scope = scope_of(names)
         if dry_run and not self.settings.store.exists():
             with tempfile.TemporaryDirectory() as folder:

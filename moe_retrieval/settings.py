@@ -158,7 +158,7 @@ def _is_choice(kind: Any) -> TypeGuard[type[StrEnum]]:
 
 def _range(field: FieldInfo) -> str:
     """What a setting that is no choice of words can be, as in: a whole number from 1 to 10000."""
-    kind = next((one for one in get_args(field.annotation) if one is not type(None)), field.annotation)
+    kind: Any = next((one for one in get_args(field.annotation) if one is not type(None)), field.annotation)
     ends = {name: getattr(one, name) for one in field.metadata for name in _BOUNDS if hasattr(one, name)}
     said = _KINDS.get(kind, str(kind)) + "".join(_BOUNDS[name].format(end) for name, end in ends.items())
     return said.replace(", at most", " to") if "ge" in ends else said

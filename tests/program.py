@@ -37,7 +37,7 @@ def run_moeret(*words: str, stdin: bytes = b"") -> Done:
     before = sys.argv, sys.stdin
     sys.argv = ["moeret", *map(str, words)]
     sys.stdin = io.TextIOWrapper(io.BytesIO(stdin), encoding="utf8")
-    render.quiet = False
+    render.quiet = render.verbose = False
     code = 0
     try:
         with redirect_stdout(out), redirect_stderr(err):

@@ -237,8 +237,8 @@ class Chunker:
         """A title or heading as a line of the lead: at most a quarter of the tokens, cut at a word."""
         words = " ".join(text[: self._max_chars].split())
         limit = self.max_tokens // 4
-        starts = [found.start() for found in _WORD_START.finditer(words)] + [len(words)]
         if self._count(words) > limit:
+            starts = [found.start() for found in _WORD_START.finditer(words)] + [len(words)]
             place = bisect_left(starts, limit + 1, key=lambda at: self._count(words[:at]))
             words = words[: starts[place - 1]] if place else ""
         return words + "\n" if words else ""

@@ -26,7 +26,7 @@ _ALONE = re.compile(
     "([!-/:-@\\[-`{-~\u3001-\u3003\u3008-\u3011\u3400-\u4dbf\u4e00-\u9fff\uff0c\uff1a\uff1b\uff1f])"
 )
 # Python splits words at these, some tokenizers drop them and join what stands on both sides.
-_ODD = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
+_ODD = "\x0b\x0c\x1c\x1d\x1e\x1f\x85"
 
 
 class TokenCounter:
@@ -43,7 +43,7 @@ class TokenCounter:
         self.exact = all(count(probe) == sum(map(count, probe.split())) for probe in _PROBES)
 
     def __call__(self, text: str) -> int:
-        if not self.exact or _ODD.search(text):
+        if not self.exact or any(map(text.__contains__, _ODD)):
             return max(self._count(text), least(text))
         if len(self._words) > MOST_WORDS:
             self._words.clear()
@@ -59,12 +59,13 @@ class _WordCounts(dict[str, int]):
         self._fine = all(count(probe) == sum(map(count, _fine(probe))) for probe in _FINE_PROBES)
 
     def __missing__(self, word: str) -> int:
-        if len(word) <= LONG_WORD:
-            self[word] = tokens = self._count(word)
-            return tokens
-        if self._fine and len(parts := _fine(word)) > 1:
-            return sum(map(self.__getitem__, parts))
-        return max(self._count(word), least(word))
+        long = len(word) > LONG_WORD
+        # Half of all words are others with a comma or a bracket; `[MASK]`, though, may be one token.
+        parts = _fine(word) if self._fine and (long or "[" not in word) else [word]
+        tokens = sum(map(self.__getitem__, parts)) if len(parts) > 1 else max(self._count(word), least(word))
+        if not long:
+            self[word] = tokens
+        return tokens
 
 
 def least(text: str) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from moe_retrieval.corpus.arguments import expand_all
+from moe_retrieval.corpus.assembly import one_line
 from moe_retrieval.corpus.html_format import read_html
 from moe_retrieval.corpus.office_formats import read_docx, read_pdf
 from moe_retrieval.corpus.parquet_format import read_parquet
@@ -13,7 +16,7 @@ from moe_retrieval.corpus.scope import Scope, scope_of
 from moe_retrieval.corpus.sources import Limits, SourceFile, open_regular
 from moe_retrieval.corpus.table_formats import read_delimited, read_json, read_jsonl
 from moe_retrieval.corpus.text_formats import read_markdown, read_text
-from moe_retrieval.corpus.walking import FORMATS, STDIN_SOURCE, Found, expand_all, walk
+from moe_retrieval.corpus.walking import FORMATS, STDIN_SOURCE, Found, walk
 from moe_retrieval.corpus.xml_formats import read_xml
 from moe_retrieval.errors import RejectedError, UsageError
 from moe_retrieval.hashing import hash63
@@ -22,10 +25,14 @@ from moe_retrieval.types import Document, Rejected, Skipped, slug
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from moe_retrieval.types import MetaValue
+
     Read = Iterator[Document | Rejected]
     Reader = Callable[[SourceFile, Limits], Read]
 
 __all__ = ["FORMATS", "Limits", "Scope", "read_corpus", "scope_of"]
+
+MOST_SHOWN = 80  # characters of a value in a reason
 
 _LIMITS = Limits()
 
@@ -37,19 +44,22 @@ def read_corpus(
     domain_field: str | None = None,
     limits: Limits = _LIMITS,
     stdin: BinaryIO | None = None,
+    missing_ok: bool = False,
 ) -> Iterator[Document | Rejected | Skipped]:
     """Documents of files, folders, patterns (`**` too) and `-` (JSON lines from `stdin`), in a fixed order.
 
     The domain of a document is `domain`; or the value of its field `domain_field`; or, for a given folder,
     the sub-folder it lies in (a folder without sub-folders is itself the domain); or None: to be routed.
-    `source` is the absolute path of the file, with links resolved, or "stdin".
+    `source` is the absolute path of the file, with links resolved, or "stdin". With `missing_ok`, a path that
+    is gone, a folder without documents and a pattern without match yield nothing, so that what the store
+    holds of them can be pruned.
 
     Raises:
-        UsageError: a path is missing, or the domain means nothing.
+        UsageError: a path is missing, cannot be one or may not be looked at, or the domain means nothing.
         NothingFoundError: a folder holds no documents, or a pattern matches nothing.
     """
     fixed = _checked_domain(domain, domain_field)
-    roots = expand_all(paths)
+    roots = expand_all(paths, missing_ok=missing_ok)
     if None in roots and stdin is None:
         raise UsageError("'-' reads standard input, and there is none", hint="give a file or a folder")
     return _read_roots(roots, fixed, domain_field, limits, stdin)
@@ -73,7 +83,7 @@ def _read_roots(
     for root in roots:
         if root is None:
             if stdin is not None:
-                file = SourceFile(STDIN_SOURCE, STDIN_SOURCE, stdin, 0)
+                file = SourceFile(STDIN_SOURCE, STDIN_SOURCE, stdin, 0, numbered=False)
                 yield from _with_domain(_read_stream(file, read_jsonl, limits), fixed, field)
             continue
         for found in walk(root, layout=layout, seen=seen):
@@ -95,10 +105,38 @@ def _with_domain(items: Read, domain: str | None, field: str | None) -> Read:
 
 def _domain_from_field(document: Document, field: str) -> Document | Rejected:
     value = document.metadata.get(field)
-    name = slug(str(value)) if isinstance(value, str | int | float) else ""
-    if not name:
-        return Rejected(document.source, f"{document.id}: no domain in its field {field!r}")
+    if value is None:
+        return _rejected(document, f"no domain in its field {field!r}")
+    if not (name := _domain_name(value)):
+        return _rejected(document, f"its field {field!r} cannot name a domain: {_shown(value)}")
     return replace(document, domain=name)
+
+
+def _domain_name(value: MetaValue) -> str:
+    """The domain of a text or number; none for a truth value, a list, or an object, which is held as JSON."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return ""
+    return "" if isinstance(value, str) and _is_nested(value) else slug(str(value))
+
+
+def _is_nested(value: str) -> bool:
+    """Whether a text is a list or an object in JSON."""
+    if not value.startswith(("[", "{")):
+        return False
+    try:
+        json.loads(value)
+    except ValueError:
+        return False
+    except RecursionError:
+        return True
+    return True
+
+
+def _shown(value: MetaValue) -> str:
+    """A value as JSON in one line; what is JSON already stays as it is."""
+    nested = isinstance(value, str) and _is_nested(value)
+    text = one_line(str(value) if nested else json.dumps(value, ensure_ascii=False))
+    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
 
 
 def _read_file(found: Found, limits: Limits) -> Read:
@@ -141,11 +179,17 @@ def _checked(document: Document, ids: set[int], limits: Limits) -> Document | Re
     if key in ids:
         return Rejected(document.source, f"duplicate id {document.id!r}")
     if not document.text or document.text.isspace():
-        return Rejected(document.source, f"{document.id}: no text")
+        return _rejected(document, "no text")
     if len(document.text) > limits.text_chars:
-        return Rejected(document.source, f"{document.id}: more than {limits.text_chars:,} characters of text")
+        return _rejected(document, f"more than {limits.text_chars:,} characters of text")
     ids.add(key)
     return document
+
+
+def _rejected(document: Document, reason: str) -> Rejected:
+    """The reason under the document's id, unless that is the name of its file, which the source ends with."""
+    alone = document.source.rpartition("/")[2] == document.id
+    return Rejected(document.source, reason if alone else f"{one_line(document.id)}: {reason}")
 
 
 _READERS: dict[str, Reader] = {

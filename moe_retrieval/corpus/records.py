@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from moe_retrieval.corpus.assembly import one_line
 from moe_retrieval.corpus.cleaning import clean
 from moe_retrieval.errors import RejectedError
+from moe_retrieval.hashing import hash63
 from moe_retrieval.types import Document
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ _INT = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][-+]?[0-9]+)?")
 
 
-def record_document(record: Mapping[str, object], *, source: str, fallback_id: str) -> Document:
+def record_document(record: Mapping[str, object], *, source: str, fallback_id: str | None) -> Document:
     """The document of a record: its id, title and text by the usual names of fields, all else as metadata.
+
+    Without an id it is named by `fallback_id`; where that is None too, by a hash of its title and text.
 
     Raises:
         RejectedError: there is neither a text nor a title.
@@ -48,13 +51,19 @@ def record_document(record: Mapping[str, object], *, source: str, fallback_id: s
         raise RejectedError(f"no text: none of the fields {', '.join(TEXT_FIELDS + TITLE_FIELDS)} holds any")
     rest = {name: value for name, value in record.items() if name not in {text_field, title_field, id_field}}
     title = one_line(title)
+    text = clean(text) or title
     return Document(
-        clean(doc_id).strip() or fallback_id,
-        clean(text) or title,
+        clean(doc_id).strip() or fallback_id or _content_id(title, text),
+        text,
         source,
         title,
         metadata=metadata_of(_flat(rest)),
     )
+
+
+def _content_id(title: str, text: str) -> str:
+    said = f"{title}\0{text}"  # neither holds a null character
+    return f"{hash63(said.encode()):016x}"
 
 
 def metadata_of(fields: Mapping[str, object]) -> dict[str, MetaValue]:

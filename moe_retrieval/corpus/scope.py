@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from moe_retrieval.corpus.walking import STDIN, STDIN_SOURCE, has_magic, resolved, static_prefix
+from moe_retrieval.corpus.arguments import STDIN, has_magic, located, static_prefix
+from moe_retrieval.corpus.walking import resolved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """`source in scope`: whether a stored source, an absolute POSIX path or "stdin", lies under the paths."""
+    """`source in scope`: whether a stored source, an absolute POSIX path, lies under the paths."""
 
     roots: frozenset[str]
     patterns: tuple[tuple[str, ...], ...] = ()  # the components of each
@@ -34,17 +35,23 @@ class Scope:
 
 
 def scope_of(paths: Sequence[str]) -> Scope:
-    """The scope of the paths that `read_corpus` is given; the files need not be there any more."""
+    """The scope of the paths that `read_corpus` is given; the files need not be there any more.
+
+    Standard input has none: a pipe is not the whole of what was ever piped, so none of that has vanished.
+
+    Raises:
+        UsageError: an argument cannot be a path.
+    """
     roots: set[str] = set()
     patterns: list[tuple[str, ...]] = []
     for path in paths:
         if path == STDIN:
-            roots.add(STDIN_SOURCE)
-        elif has_magic(path):
+            continue
+        if has_magic(path):
             folder, rest = static_prefix(path)
             patterns.append((*(_literal(part) for part in folder.parts), *rest))
         else:
-            roots.add(resolved(Path(path).expanduser()).as_posix())
+            roots.add(resolved(located(path)).as_posix())
     return Scope(frozenset(roots), tuple(patterns))
 
 

@@ -38,12 +38,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """An open file: `source` is what its documents record, `name` its last component, `size` in bytes."""
+    """An open file: `source` is what its documents record, `name` its last component, `size` in bytes.
+
+    A record without an id is named by its number in a file, and by its content in a pipe: the first record
+    of the next pipe is another one.
+    """
 
     source: str
     name: str
     stream: BinaryIO
     size: int
+    numbered: bool = True
 
 
 def open_regular(path: Path) -> tuple[BinaryIO, int]:

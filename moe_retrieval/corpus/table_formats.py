@@ -74,8 +74,9 @@ def record_item(
     file: SourceFile, place: str, number: int, fields: Callable[[], Mapping[str, object]]
 ) -> Document | Rejected:
     """The document of a record, or why it has none; the file goes on either way."""
+    fallback_id = f"row-{number}" if file.numbered else None
     try:
-        return record_document(fields(), source=file.source, fallback_id=f"row-{number}")
+        return record_document(fields(), source=file.source, fallback_id=fallback_id)
     except RejectedError as error:
         return Rejected(file.source, f"{place}: {error.message}")
     except RecursionError:

@@ -1,31 +1,29 @@
-"""From the paths a user gives to the files below them, in a fixed order, with their folders' domains."""
+"""From a file or folder to the files below it, in a fixed order, with their folders' domains."""
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moe_retrieval.errors import NothingFoundError, UsageError, did_you_mean
 from moe_retrieval.types import Rejected, Skipped, slug
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     Walked = Iterator["Found | Rejected | Skipped"]
 
-STDIN = "-"
 STDIN_SOURCE = "stdin"
 FORMATS = frozenset(
     {".txt", ".text", ".md", ".markdown", ".html", ".htm", ".xhtml", ".json", ".jsonl", ".ndjson"}
     | {".csv", ".tsv", ".parquet", ".xml", ".nxml", ".pdf", ".docx"}
 )
 
-_MAGIC = re.compile(r"[*?\[]")
 _EVALUATION = re.compile(r"queries.*\.jsonl|qrels.*\.tsv|pairs.*\.jsonl", re.IGNORECASE)
+_FILE_NAME = "the file's name is not UTF-8; rename it"
+_FOLDER_NAME = "the folder's name is not UTF-8; rename it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +32,6 @@ class Found:
 
     path: Path
     domain: str | None = None
-
-
-def expand(path: str) -> list[Path]:
-    """The absolute paths that one argument stands for: itself, or what a pattern matches, sorted.
-
-    Raises:
-        UsageError: there is no such path, or it is a store.
-        NothingFoundError: the pattern matches nothing, or the folder holds no documents.
-    """
-    plain = Path(path).expanduser()
-    if not os.path.lexists(plain):
-        if _MAGIC.search(path) and (matches := sorted(glob.glob(str(plain), recursive=True))):  # noqa: PTH207
-            return [_absolute(Path(match)) for match in matches]
-        raise _missing(path, plain)
-    found = _absolute(plain)
-    if is_store(found):
-        raise UsageError(f"{path} is a moeret store, not a corpus", hint="name a file or folder of documents")
-    if is_folder(found) and not _any_document(found):
-        raise NothingFoundError(f"{path} holds no documents", hint=f"formats: {' '.join(sorted(FORMATS))}")
-    return [found]
 
 
 def walk(path: Path, *, layout: bool, seen: set[str]) -> Walked:
@@ -84,7 +62,7 @@ class _Tree:
         self._seen.add(str(self._root))
         if not self._layout:
             yield from self._folder(self._root, None)
-        elif any(_is_domain(entry) for entry in _entries(self._root)):
+        elif any(_is_domain(entry) for entry in entries_of(self._root)):
             yield from self._domains()
         else:
             yield from self._domain_folder(self._root)
@@ -94,7 +72,7 @@ class _Tree:
                 yield from self._link(link, domain)
 
     def _domains(self) -> Walked:
-        for entry in _entries(self._root):
+        for entry in entries_of(self._root):
             path = Path(entry.path)
             if (skipped := _skipped(path)) is not None:
                 yield skipped
@@ -103,19 +81,23 @@ class _Tree:
             elif entry.is_symlink() and is_folder(path):
                 self._links.append((path, slug(path.name) or None))
             else:
-                yield Skipped(entry.path, "no domain: put it into a sub-folder, or give --domain")
+                yield Skipped(printable(entry.path), "no domain: put it into a sub-folder, or give --domain")
 
     def _domain_folder(self, path: Path) -> Walked:
-        if domain := slug(path.name):
+        domain = slug(path.name)
+        if domain or _garbled(path):
             yield from self._folder(path, domain)
         else:
             yield Rejected(str(path), "the folder's name gives no domain name; rename it, or give --domain")
 
     def _folder(self, folder: Path, domain: str | None) -> Walked:
+        if _garbled(folder) and any_document(folder):
+            yield Rejected(printable(str(folder)), _FOLDER_NAME)
+            return
         try:
-            entries = _entries(folder)
+            entries = entries_of(folder)
         except OSError as error:
-            yield Rejected(_printable(str(folder)), f"cannot be listed: {error.strerror}")
+            yield Rejected(printable(str(folder)), f"cannot be listed: {error.strerror}")
             return
         self._seen.add(str(folder))
         for entry in sorted(entries, key=_is_folder):  # stable: files first, both by name
@@ -133,10 +115,10 @@ class _Tree:
         try:
             target = link.resolve(strict=True)
         except (OSError, RuntimeError):  # RuntimeError: a loop of links
-            yield Rejected(_printable(str(link)), "a link to nothing")
+            yield Rejected(printable(str(link)), "a link to nothing")
             return
         if not target.is_relative_to(self._root):
-            yield Rejected(_printable(str(link)), "links out of the tree")
+            yield Rejected(printable(str(link)), "links out of the tree")
         elif (skipped := _skipped(link)) is not None:
             yield skipped
         elif not is_folder(target):
@@ -150,8 +132,8 @@ def _once(found: Found, seen: set[str]) -> Walked:
     if source in seen:
         return
     seen.add(source)
-    if source != _printable(source):
-        yield Rejected(_printable(source), "the file's name is not UTF-8; rename it")
+    if _garbled(found.path):
+        yield Rejected(printable(source), _FOLDER_NAME if _garbled(found.path.parent) else _FILE_NAME)
     elif not is_file(found.path):
         yield Rejected(source, "not a regular file" if os.path.lexists(found.path) else "not there any more")
     else:
@@ -161,7 +143,7 @@ def _once(found: Found, seen: set[str]) -> Walked:
 def _skipped(path: Path) -> Skipped | None:
     """Why a file or folder is passed over, if it is."""
     if reason := _reason(path):
-        return Skipped(_printable(str(path)), reason)
+        return Skipped(printable(str(path)), reason)
     return None
 
 
@@ -177,7 +159,8 @@ def _reason(path: Path) -> str:
     return "" if path.suffix.lower() in FORMATS else "not a document format"
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def entries_of(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, by name."""
     with os.scandir(folder) as entries:
         return sorted(entries, key=lambda entry: entry.name)
 
@@ -187,18 +170,18 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_domain(entry: os.DirEntry[str]) -> bool:
-    return _is_folder(entry) and _skipped(Path(entry.path)) is None and _any_document(Path(entry.path))
+    return _is_folder(entry) and _skipped(Path(entry.path)) is None and any_document(Path(entry.path))
 
 
-def _any_document(folder: Path) -> bool:
+def any_document(folder: Path) -> bool:
     """Whether a file of a known format lies anywhere below; links count, what they lead to is seen later."""
     try:
-        entries = _entries(folder)
+        entries = entries_of(folder)
     except OSError:
         return True  # it may hold some: the walk will say that it cannot be listed
     shown = [entry for entry in entries if _skipped(Path(entry.path)) is None]
     folders = [Path(entry.path) for entry in shown if _is_folder(entry)]
-    return len(folders) < len(shown) or any(map(_any_document, folders))
+    return len(folders) < len(shown) or any(map(any_document, folders))
 
 
 def is_folder(path: Path) -> bool:
@@ -222,41 +205,16 @@ def resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _absolute(path: Path) -> Path:
+def absolute(path: Path) -> Path:
+    """The path from the root on, links as they are."""
     return Path(os.path.abspath(path))  # noqa: PTH100  keeps a link's own name, which resolve() would not
 
 
-def _printable(source: str) -> str:
+def _garbled(path: Path) -> bool:
+    """Whether the name, or that of a folder above, is not UTF-8: it could not be stored, nor shown."""
+    return str(path) != printable(str(path))
+
+
+def printable(source: str) -> str:
+    """The text with what UTF-8 cannot hold written as escapes."""
     return source.encode("utf-8", errors="backslashreplace").decode()
-
-
-def _missing(path: str, plain: Path) -> UsageError | NothingFoundError:
-    if _MAGIC.search(path):
-        return NothingFoundError(
-            f"nothing matches {path}", hint="quote the pattern, and check the folder it begins in"
-        )
-    parent = _absolute(plain)
-    while not is_folder(parent.parent):
-        parent = parent.parent
-    try:
-        siblings = [entry.name for entry in _entries(parent.parent) if not entry.name.startswith(".")]
-    except OSError:
-        siblings = []
-    return UsageError(f"there is no {path}", hint=did_you_mean(parent.name, siblings))
-
-
-def static_prefix(pattern: str) -> tuple[Path, tuple[str, ...]]:
-    """The folder a pattern begins in, resolved, and the components of the rest."""
-    parts = _absolute(Path(pattern).expanduser()).parts
-    fixed = next((place for place, part in enumerate(parts) if _MAGIC.search(part)), len(parts))
-    return resolved(Path(*parts[:fixed])), parts[fixed:]
-
-
-def has_magic(path: str) -> bool:
-    """Whether a path is a pattern rather than the name of something that is there."""
-    return _MAGIC.search(path) is not None and not os.path.lexists(Path(path).expanduser())
-
-
-def expand_all(paths: Sequence[str]) -> list[Path | None]:
-    """All arguments expanded; None stands for standard input."""
-    return [found for path in paths for found in ([None] if path == STDIN else expand(path))]

@@ -166,7 +166,8 @@ def _document(element: Element, *, source: str, name: str, fallback: str) -> Doc
     doc_id, title, fields, assembly = read(element)
     text = assembly.text or title
     if not text:
-        return Rejected(source, f"{doc_id or fallback}: neither a title nor an abstract nor a body")
+        place = "" if name else f"{doc_id or fallback}: "
+        return Rejected(source, f"{place}neither a title nor an abstract nor a body")
     return Document(
         name or doc_id or fallback,
         text,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -77,7 +78,7 @@ class Indexer:
             raise UsageError(
                 f"{domain!r} cannot name a domain", hint="use letters and digits, like cvd or skin-cancer"
             )
-        with self.store.lease():
+        with nullcontext() if dry_run else self.store.lease():
             run = IndexRun(
                 self.store,
                 encoder=self.encoder,

@@ -29,7 +29,7 @@ def indexed_beside(moeret: Run, corpus: Path, *, reason: str) -> Done:
     """
     done = moeret("index", corpus)
     assert done.code == 0
-    assert "1 documents" in done.out
+    assert "1 document (" in done.out
     assert "rejected" in done.err
     assert reason in done.err
     assert "warning: 1 rejected" in done.err

@@ -203,6 +203,21 @@ def test_values_of_different_types_after_in_are_an_error(text: str) -> None:
         parse_filter(text)
 
 
+@pytest.mark.parametrize("text", ["a = '\ud800'", 'a = "x\udfff"', "a\udcff = 1", "a = 1 \udcff"])
+def test_text_that_is_not_unicode_is_a_filter_error(text: str) -> None:
+    with pytest.raises(FilterError, match=r"character \d+ .* is not UTF-8") as caught:
+        parse_filter(text)
+    assert str(caught.value).encode()
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 400, "1.8e308"])
+@pytest.mark.parametrize("text", ["a = {}", "a in (1, {})"])
+def test_a_number_beyond_all_numbers_is_a_filter_error(text: str, number: str) -> None:
+    with pytest.raises(FilterError, match=r"the number -?[\d.e]{5,20}(\.\.\.)? is too large") as caught:
+        parse_filter(text.format(number))
+    assert len(caught.value.message) < 60
+
+
 @pytest.mark.parametrize("opening", ["(", "not "])
 def test_the_deepest_nesting_allowed_parses(opening: str) -> None:
     closing = ")" if opening == "(" else ""

@@ -25,7 +25,7 @@ def documents(*paths: Path | str, **options: Any) -> list[Document]:
     return [item for item in items if isinstance(item, Document)]
 
 
-def document(path: Path, **options: Any) -> Document:
+def document(path: Path | str, **options: Any) -> Document:
     (found,) = documents(path, **options)
     return found
 

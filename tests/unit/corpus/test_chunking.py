@@ -248,6 +248,27 @@ def test_the_fast_count_equals_the_tokenizer_on_prose() -> None:
     assert TokenCounter(PIECES)(text) == PIECES(text)
 
 
+def test_a_word_in_punctuation_asks_the_tokenizer_for_nothing_new() -> None:
+    asked: list[str] = []
+
+    def count(text: str) -> int:
+        asked.append(text)
+        return PIECES(text)
+
+    counter = TokenCounter(count)
+    counter("aspirin and stroke ( ) , .")
+    asked.clear()
+    assert counter("(aspirin, stroke).") == PIECES("(aspirin, stroke).")
+    assert asked == []
+
+
+def test_what_may_be_one_token_is_not_counted_in_parts() -> None:
+    def count(text: str) -> int:
+        return 1 if text == "[MASK]" else PIECES(text)
+
+    assert TokenCounter(count)("[MASK]") == 1
+
+
 def test_counting_by_words_and_as_a_whole_give_the_same_chunks() -> None:
     document = Document("a", prose(80) + "\n\n" + "Größe (n=5); IL-6/IL-1. " * 99)
     fast, plain = Chunker(PIECES), Chunker(PIECES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moe_retrieval.corpus.queries import read_queries
+from moe_retrieval.corpus.queries import parse_queries, read_queries
 from moe_retrieval.errors import UsageError
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(str.strip)
@@ -86,6 +87,10 @@ def test_a_query_is_named_by_its_first_id_or_its_line(
         ('{"text": 3}', "line 2 has no text"),
         ('{"text": " "}', "line 2 has no text"),
         ('{"_id": "a", "text": "y"}', "line 2: query id 'a' stands twice"),
+        ("[" * 100_000, "line 2 is nested too deeply"),
+        ('{"text": ' + "[" * 100_000, "line 2 is nested too deeply"),
+        (r'{"text": "a\ud800b"}', "line 2 holds half a character"),
+        (r'{"_id": "\udc00", "text": "x"}', "line 2 holds half a character"),
     ],
 )
 def test_a_message_names_file_and_line(path: Path, line: str, message: str) -> None:
@@ -119,4 +124,34 @@ def test_a_file_that_is_not_utf8_is_a_usage_error(path: Path) -> None:
 
 def test_a_missing_file_is_a_usage_error(path: Path) -> None:
     with pytest.raises(UsageError, match=r"queries\.jsonl cannot be read"):
+        read_queries(path)
+
+
+# --- lines that come from elsewhere -----------------------------------------------------------------------
+
+
+def test_lines_are_parsed_with_or_without_their_ends() -> None:
+    lines = ['\ufeff{"_id": "a", "text": "x"}\r\n', "\n", '{"text": "y"}']
+    assert parse_queries(lines, name="stdin") == {"a": "x", "3": "y"}
+
+
+def test_a_message_names_where_the_lines_came_from() -> None:
+    with pytest.raises(UsageError, match="stdin, line 2 is no JSON"):
+        parse_queries(['{"text": "x"}', "{"], name="stdin")
+    with pytest.raises(UsageError, match="stdin holds no queries"):
+        parse_queries([], name="stdin")
+
+
+def test_a_line_of_undecodable_bytes_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="stdin, line 1 holds half a character"):
+        parse_queries([b'{"text": "\xff"}'.decode(errors="surrogateescape")], name="stdin")
+
+
+@pytest.mark.parametrize("path", [None, Path("-")])
+def test_queries_are_read_from_standard_input(path: Path | None) -> None:
+    data = '{"_id": "a", "text": "naïve"}\r{"_id": "b", "text": "y"}\r\n'.encode("utf-8-sig")
+    assert read_queries(path, stdin=io.BytesIO(data)) == {"a": "naïve", "b": "y"}
+    with pytest.raises(UsageError, match=r"stdin cannot be read: .*; .*UTF-8"):
+        read_queries(path, stdin=io.BytesIO(b'{"text": "\xff"}'))
+    with pytest.raises(UsageError, match="standard input, and there is none"):
         read_queries(path)

@@ -76,6 +76,31 @@ def test_a_field_gives_the_domain_and_a_record_without_it_is_rejected(tmp_path: 
     assert reasons(path, domain_field="topic") == ["2: no domain in its field 'topic'"]
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ('["a", "b"]', '["a", "b"]'),
+        ('[{"x": 1}]', '[{"x": 1}]'),
+        ('{"x": 1}', '{"x": 1}'),
+        ('"日本"', '"日本"'),
+        ('"- ?"', '"- ?"'),
+        ("true", "true"),
+        ('"' + "京" * 500 + '"', '"' + "京" * 76 + "..."),
+    ],
+)
+def test_a_field_that_cannot_name_a_domain_is_shown(tmp_path: Path, value: str, shown: str) -> None:
+    path = put(tmp_path / "a.jsonl", '{"_id": "1", "text": "t", "topic": ' + value + "}\n")
+    assert reasons(path, domain_field="topic") == [f"1: its field 'topic' cannot name a domain: {shown}"]
+
+
+@pytest.mark.parametrize(
+    ("value", "domain"), [("2020", "2020"), ('"[Heart]"', "heart"), ('"{x} 1"', "x-1"), ('"True"', "true")]
+)
+def test_a_plain_value_of_the_field_names_the_domain(tmp_path: Path, value: str, domain: str) -> None:
+    path = put(tmp_path / "a.jsonl", '{"_id": "1", "text": "t", "topic": ' + value + "}\n")
+    assert layout(read(path, domain_field="topic")) == [("1", domain)]
+
+
 def test_a_folder_name_without_letters_is_rejected_once(tmp_path: Path) -> None:
     put(tmp_path / "医学" / "a.txt", TEXT)
     put(tmp_path / "cvd" / "a.txt", TEXT)
@@ -248,6 +273,20 @@ def test_files_without_text_are_rejected(tmp_path: Path, content: bytes) -> None
     assert len(reasons(put(tmp_path / "a.txt", content))) == 1
 
 
+@pytest.mark.parametrize("name", ["blank.md", "blank.txt", "blank.html"])
+def test_a_reason_does_not_repeat_the_file_s_name(tmp_path: Path, name: str) -> None:
+    assert reasons(put(tmp_path / name, " \n")) == ["no text"]
+    assert reasons(put(tmp_path / name, "words"), limits=Limits(text_chars=2)) == [
+        "more than 2 characters of text"
+    ]
+    assert reasons(put(tmp_path / name, "words"), domain_field="topic") == ["no domain in its field 'topic'"]
+
+
+def test_a_reason_names_the_record_in_one_line(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.jsonl", '{"_id": "two\\nlines", "text": "words"}\n')
+    assert reasons(path, limits=Limits(text_chars=2)) == ["two lines: more than 2 characters of text"]
+
+
 # --- scope ------------------------------------------------------------------------------------------------
 
 
@@ -259,7 +298,6 @@ def test_a_stored_source_is_in_scope_if_it_lies_under_a_path_even_when_it_is_gon
     assert f"{root}/cvd2/gone.txt" not in folder
     assert f"{root}/cvd/a.txt" in file
     assert f"{root}/cvd/a.txt.bak" not in file
-    assert "stdin" in scope_of(["-"])
     assert "stdin" not in folder
 
 

@@ -113,6 +113,11 @@ def test_a_pubmed_record_without_abstract_is_its_title_and_without_both_is_rejec
     assert reasons(path) == ["2: neither a title nor an abstract nor a body"]
 
 
+def test_an_article_without_words_is_rejected_as_its_file(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.xml", "<article><front/></article>")
+    assert reasons(path) == ["neither a title nor an abstract nor a body"]
+
+
 def test_a_truncated_file_gives_the_records_before_the_break(tmp_path: Path) -> None:
     path = put(tmp_path / "a.xml", pubmed(record(1), record(2), record(3))[:-400])
     assert [item.id for item in read(path) if isinstance(item, Document)] == ["1", "2"]
