@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,20 +23,31 @@ _HELD_OUT = 5  # every fifth document of a domain sets the temperature
 _STRENGTH = 10.0  # inverse regularisation on unit vectors
 _METADATA = "moeret_router"
 _ENOUGH = 1e-9
+_LINEAR_SHARE = 0.3
+"""Weight of the classifier in the log probability; docs/quality.md says what either part does alone."""
+_SHARPNESS = 20.0  # of the nearest cosines, where nothing is held out to fit it on
+_ROWS = 512  # texts compared with all exemplars at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """A linear classifier over vectors of the general expert, its softmax scaled by a fitted temperature.
+    """A linear classifier and a nearest exemplar per domain, over vectors of the general expert.
 
-    `weights` (domains, dim) and `bias` (domains,) give logits; `temperature` divides
-    them (Guo et al., ICML 2017).
+    `weights` (domains, dim) and `bias` (domains,) give logits. `exemplars` (n, dim) are chunks, those of
+    domain i from `starts[i]` on; the cosine of the nearest one of each domain is the second opinion. A
+    classifier learns from chunks, and queries are no chunks: alone it was wrong on many queries that the
+    nearest chunk places. The two are joined as a weighted geometric mean (a logarithmic opinion pool; Genest
+    and Zidek, Statistical Science 1986), each and their sum scaled by a temperature fitted on held-out
+    documents (Guo et al., ICML 2017): `linear` and `near` are what they are multiplied by.
     """
 
     domains: tuple[str, ...]
     weights: NDArray[np.float64]
     bias: NDArray[np.float64]
-    temperature: float = 1.0
+    exemplars: NDArray[np.float32]
+    starts: NDArray[np.int64]
+    linear: float = _LINEAR_SHARE
+    near: float = (1 - _LINEAR_SHARE) * _SHARPNESS
 
     @classmethod
     def fit(
@@ -55,24 +66,43 @@ class Router:
             )
         domains = tuple(sorted(set(labels)))
         if len(domains) == 1:
-            return cls(domains, np.zeros((1, vectors.shape[1])), np.zeros(1))
+            return cls(
+                domains, np.zeros((1, vectors.shape[1])), np.zeros(1), *_exemplars(vectors[:1], np.zeros(1))
+            )
         places = {domain: place for place, domain in enumerate(domains)}
         targets = np.array([places[label] for label in labels])
         held = _held_out(targets, groups, seed=seed)
-        temperature = 1.0
-        if held is not None:
-            trial = cls(domains, *_regression(vectors[~held], targets[~held]))
-            temperature = _temperature(trial.logits(vectors[held]), targets[held])
-        return cls(domains, *_regression(vectors, targets), temperature)
+        fitted = cls(domains, *_regression(vectors, targets), *_exemplars(vectors, targets))
+        if held is None:
+            return fitted
+        known, seen = vectors[~held], targets[~held]
+        trial = cls(domains, *_regression(known, seen), *_exemplars(known, seen))
+        linear, near = trial._scales(vectors[held], targets[held])
+        return replace(fitted, linear=linear, near=near)
+
+    def _scales(self, vectors: NDArray[np.float32], targets: NDArray[np.int64]) -> tuple[float, float]:
+        """What logits and cosines must be multiplied by to be as sure as they are right on these."""
+        logits, cosines = self.logits(vectors), self.nearest(vectors)
+        linear = _LINEAR_SHARE / _temperature(logits, targets)
+        near = (1 - _LINEAR_SHARE) / _temperature(cosines, targets)
+        joined = _temperature(linear * logits + near * cosines, targets)
+        return linear / joined, near / joined
 
     def logits(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Scores (n, domains) before temperature and softmax."""
+        """Scores (n, domains) of the classifier, before scaling and softmax."""
         scores: NDArray[np.float64] = np.atleast_2d(vectors).astype(np.float64) @ self.weights.T + self.bias
         return scores
 
+    def nearest(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Cosine (n, domains) of the nearest exemplar of each domain."""
+        texts = np.atleast_2d(vectors).astype(np.float32)
+        parts = [texts[at : at + _ROWS] @ self.exemplars.T for at in range(0, len(texts), _ROWS)]
+        best = [np.maximum.reduceat(part, self.starts, axis=1) for part in parts]
+        return np.concatenate(best).astype(np.float64) if best else np.zeros((0, len(self.domains)))
+
     def probabilities(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probabilities (n, domains), in the order of `domains`; each row sums to one."""
-        return np.exp(_log_softmax(self.logits(vectors) / self.temperature))
+        return np.exp(_log_softmax(self.linear * self.logits(vectors) + self.near * self.nearest(vectors)))
 
     def route(
         self, vector: NDArray[np.float32], *, mass: float = 0.9, at_most: int | None = None
@@ -111,10 +141,12 @@ class Router:
     def _to_bytes(self) -> bytes:
         from safetensors.numpy import save
 
-        tensors = {"weights": self.weights, "bias": self.bias, "temperature": np.array([self.temperature])}
+        scales = np.array([self.linear, self.near])
+        tensors = {"weights": self.weights, "bias": self.bias, "starts": self.starts, "scales": scales}
         # one key only: the order of several is not fixed, and the file is named by its bytes
         said = json.dumps({"format": 1, "domains": list(self.domains)}, sort_keys=True)
-        contiguous = {name: np.ascontiguousarray(value, np.float64) for name, value in tensors.items()}
+        contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+        contiguous["exemplars"] = np.ascontiguousarray(self.exemplars, np.float16)
         return bytes(save(contiguous, metadata={_METADATA: said}))
 
     @classmethod
@@ -148,7 +180,10 @@ class Router:
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
             said = json.loads(header["__metadata__"][_METADATA])
             domains = tuple(str(domain) for domain in said["domains"])
-            router = cls(domains, tensors["weights"], tensors["bias"], float(tensors["temperature"][0]))
+            linear, near = tensors["scales"].tolist()
+            exemplars = tensors["exemplars"].astype(np.float32)
+            parts = (tensors["weights"], tensors["bias"], exemplars, tensors["starts"])
+            router = cls(domains, *parts, linear, near)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise ModelError(
                 f"{path} is not a router: {error}", hint="moeret index fits a new one"
@@ -171,6 +206,15 @@ def _held_out(
     held = np.isin(groups, chosen)
     enough = len(np.unique(targets[~held])) == int(targets.max()) + 1
     return held if enough else None
+
+
+def _exemplars(
+    vectors: NDArray[np.float32], targets: NDArray[Any]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Vectors by domain, as precise as they are saved, and where each domain's begin."""
+    order = np.argsort(targets, kind="stable")
+    starts = np.unique(targets[order], return_index=True)[1].astype(np.int64)
+    return vectors[order].astype(np.float16).astype(np.float32), starts
 
 
 def _regression(

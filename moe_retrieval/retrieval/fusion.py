@@ -72,21 +72,28 @@ def fuse(searched: Sequence[Searched], *, mode: Mode, k: int) -> list[Ranked]:
 def convex(
     vector: Mapping[Place, float], text: Mapping[Place, float], *, weight: float = VECTOR_WEIGHT
 ) -> dict[Place, float]:
-    """Weighted sum of two score lists after scaling: cosines from the DEPTH-th best to the best, BM25 from 0.
+    """Weighted sum of two score lists, each scaled from its DEPTH-th best score (0) to its best (1).
 
     A candidate that one list lacks earns nothing there (Bruch et al., "An Analysis of Fusion Functions for
     Hybrid Retrieval", TOIS 2023, with min-max scaling). The lower end is taken at a fixed place, so that the
-    order at the top does not depend on how many candidates were asked for.
+    order at the top does not depend on how many candidates were asked for. A shorter list of cosines holds
+    every row and begins at its lowest; a shorter list of BM25 scores lacks rows without a match, which have 0.
     """
-    cosines = sorted(vector.values(), reverse=True)[:DEPTH] or [0.0]
-    high, low = cosines[0], cosines[-1]
-    top = max(text.values(), default=0.0)
     scores: dict[Place, float] = defaultdict(float)
-    for place, score in vector.items():
-        scores[place] += weight * (score - low) / (high - low) if high > low else weight
-    for place, score in text.items():
-        scores[place] += (1 - weight) * score / top if top > 0 else 0.0
+    for place, share in _scaled(vector, shortest=min(vector.values(), default=0.0)).items():
+        scores[place] += weight * share
+    for place, share in _scaled(text, shortest=0.0).items():
+        scores[place] += (1 - weight) * share
     return dict(scores)
+
+
+def _scaled(scores: Mapping[Place, float], *, shortest: float) -> dict[Place, float]:
+    """Scores between their best and their DEPTH-th best, or `shortest` where there are fewer."""
+    best = sorted(scores.values(), reverse=True)[:DEPTH]
+    if not best:
+        return {}
+    high, low = best[0], best[-1] if len(best) == DEPTH else shortest
+    return {place: (score - low) / (high - low) if high > low else 1.0 for place, score in scores.items()}
 
 
 def reciprocal_rank(

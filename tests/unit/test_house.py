@@ -117,7 +117,7 @@ def test_only_render_writes_to_the_terminal() -> None:
     assert writing == {"render.py"}
 
 
-@pytest.mark.parametrize("code", ["import moe_retrieval", "import moeret_cli.app"])
+@pytest.mark.parametrize("code", ["import moe_retrieval", "import moeret_cli.ending"])
 def test_importing_loads_no_heavy_library(code: str) -> None:
     heavy = ("torch", "transformers", "lancedb", "lance", "faiss", "pyarrow", "sklearn", "pydantic", "numpy")
     script = f"import sys; {code}; print([name for name in {heavy!r} if name in sys.modules])"
