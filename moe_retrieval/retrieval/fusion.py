@@ -77,7 +77,7 @@ def convex(
     A candidate that one list lacks earns nothing there (Bruch et al., "An Analysis of Fusion Functions for
     Hybrid Retrieval", TOIS 2023, with min-max scaling). The lower end is taken at a fixed place, so that the
     order at the top does not depend on how many candidates were asked for. A shorter list of cosines holds
-    every row and begins at its lowest; a shorter list of BM25 scores lacks rows without a match, which have 0.
+    every row and begins at its lowest; a shorter list of BM25 scores lacks rows that do not match: 0.
     """
     scores: dict[Place, float] = defaultdict(float)
     for place, share in _scaled(vector, shortest=min(vector.values(), default=0.0)).items():
