@@ -1,15 +1,15 @@
-"""Ranking quality per collection: vector, text and hybrid with the domain known, against exact search and
+"""Ranking quality per collection: vector, text and hybrid with the domain known, against exact search,
 bm25s.
 
     python benchmarks/quality.py DATA [--collections sysrev,cacm] [--work FOLDER] [--json FILE]
 
 DATA holds collections in BEIR layout (corpus.jsonl, queries.jsonl, qrels.tsv; records carry `domain`). Every
-system gets the query's domain and ranks that domain's documents only. nDCG@10 and Recall@100 by ir_measures.
+system gets the query's domain and ranks that domain's documents only; queries of
+more than 254 tokens are cut to 254, for all. nDCG@10 and Recall@100 by ir_measures.
 
 - `vector`, `text`, `hybrid`: moeret, fp32, best chunk per document.
 - `exact`: sentence-transformers, same weights, exact search over moeret's own chunks, best chunk per
-  document: what
-  `vector` must equal.
+  document: what `vector` must equal.
 - `truncated`: sentence-transformers as it comes, one vector per document, cut at 256 tokens.
 - `bm25s`: over whole documents, English stop words.
 
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from baselines import CACHE, SentenceTransformerBaseline, load_beir, whole_text
+from baselines import CACHE, SentenceTransformerBaseline, bundled_folder, load_beir, whole_text
 
 if TYPE_CHECKING:
     from moe_retrieval import Moeret
@@ -55,9 +55,24 @@ class Collection:
     @classmethod
     def load(cls, path: Path) -> Collection:
         documents, queries, qrels = load_beir(path)
-        return cls(
-            path.name, path, documents, {name: queries[name] for name in queries if name in qrels}, qrels
-        )
+        judged = [name for name in queries if name in qrels]
+        texts = cut([queries[name]["text"] for name in judged])
+        asked = {name: queries[name] | {"text": text} for name, text in zip(judged, texts, strict=True)}
+        return cls(path.name, path, documents, asked, qrels)
+
+
+def cut(texts: list[str], *, tokens: int = 254) -> list[str]:
+    """Texts of at most this many tokens: sentence-transformers drops the rest, moeret would encode it too."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(Path(bundled_folder()) / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    found = tokenizer.encode_batch(texts, add_special_tokens=False)
+    return [
+        text if len(one) <= tokens else text[: one.offsets[tokens - 1][1]]
+        for text, one in zip(texts, found, strict=True)
+    ]
 
 
 def indexed(path: Path, work: Path) -> Moeret:

@@ -74,26 +74,30 @@ def convex(
 ) -> dict[Place, float]:
     """Weighted sum of two score lists, each scaled from its DEPTH-th best score (0) to its best (1).
 
-    A candidate that one list lacks earns nothing there (Bruch et al., "An Analysis of Fusion Functions for
-    Hybrid Retrieval", TOIS 2023, with min-max scaling). The lower end is taken at a fixed place, so that the
-    order at the top does not depend on how many candidates were asked for. A shorter list of cosines holds
-    every row and begins at its lowest; a shorter list of BM25 scores lacks rows that do not match: 0.
+    Bruch et al., "An Analysis of Fusion Functions for Hybrid Retrieval", TOIS 2023, with min-max scaling. The
+    lower end is taken at a fixed place, so that the order at the top does not depend on how many candidates
+    were asked for. A candidate that one list lacks is taken to be as good there as that list's last. A
+    shorter list of cosines holds every row and begins at its lowest; a shorter list of BM25 scores lacks rows
+    that do not match: 0.
     """
-    scores: dict[Place, float] = defaultdict(float)
-    for place, share in _scaled(vector, shortest=min(vector.values(), default=0.0)).items():
-        scores[place] += weight * share
-    for place, share in _scaled(text, shortest=0.0).items():
-        scores[place] += (1 - weight) * share
-    return dict(scores)
+    near, far = _scaled(vector, shortest=min(vector.values(), default=0.0))
+    match, apart = _scaled(text, shortest=0.0)
+    return {
+        place: weight * near.get(place, far) + (1 - weight) * match.get(place, apart)
+        for place in vector.keys() | text.keys()
+    }
 
 
-def _scaled(scores: Mapping[Place, float], *, shortest: float) -> dict[Place, float]:
-    """Scores between their best and their DEPTH-th best, or `shortest` where there are fewer."""
-    best = sorted(scores.values(), reverse=True)[:DEPTH]
+def _scaled(scores: Mapping[Place, float], *, shortest: float) -> tuple[dict[Place, float], float]:
+    """Scaled scores, and what a missing one is worth; `shortest`: the lower end of a list below DEPTH."""
+    best = sorted(scores.values(), reverse=True)
     if not best:
-        return {}
-    high, low = best[0], best[-1] if len(best) == DEPTH else shortest
-    return {place: (score - low) / (high - low) if high > low else 1.0 for place, score in scores.items()}
+        return {}, 0.0
+    high, low = best[0], best[DEPTH - 1] if len(best) >= DEPTH else shortest
+    if high <= low:
+        return dict.fromkeys(scores, 1.0), 0.0
+    scaled = {place: (score - low) / (high - low) for place, score in scores.items()}
+    return scaled, min(0.0, *scaled.values())
 
 
 def reciprocal_rank(
