@@ -227,7 +227,11 @@ class Moeret:
 
     def encoder(self) -> Encoder:
         """The encoder of the live generation, or, before there is one, the encoder that the settings name."""
-        return pinned_encoder(self.store, self.store.catalog.latest(), self._choice())
+        try:
+            store = self.store
+        except NothingFoundError:
+            return pinned.load_encoder(None, self._choice(), experts={})
+        return pinned_encoder(store, store.catalog.latest(), self._choice())
 
     def _made(self) -> Store:
         if self._store is None:

@@ -204,3 +204,9 @@ def test_a_folder_that_is_no_expert_is_not_registered(
     with pytest.raises(ModelError):
         moeret.register_expert("cvd", tmp_path / "bad")
     assert moeret.reindexer().plan() == ()
+
+
+def test_a_handle_without_a_store_has_the_encoder_of_its_settings(tiny_model: Path, tmp_path: Path) -> None:
+    moeret = Moeret.open(tmp_path / "none", settings=Settings(model=str(tiny_model)))
+    assert moeret.encoder().dim == 32
+    assert not (tmp_path / "none").exists()
