@@ -221,7 +221,10 @@ def test_a_number_beyond_all_numbers_is_a_filter_error(text: str, number: str) -
 @pytest.mark.parametrize("opening", ["(", "not "])
 def test_the_deepest_nesting_allowed_parses(opening: str) -> None:
     closing = ")" if opening == "(" else ""
-    parse_filter(opening * MAX_DEPTH + "a = 1" + closing * MAX_DEPTH)
+    inner = parse_filter(opening * MAX_DEPTH + "a = 1" + closing * MAX_DEPTH)
+    while isinstance(inner, Not):
+        inner = inner.part
+    assert inner == parse_filter("a = 1")
 
 
 @pytest.mark.parametrize("opening", ["(", "not ", "not ("])
