@@ -17,7 +17,7 @@ from moe_retrieval.errors import UsageError
 from moe_retrieval.fingerprint import FingerprintParts, domain_fingerprint
 from moe_retrieval.model.packs import check_fit, open_pack, pack_sha, select_expert
 from moe_retrieval.model.source import check_pooling
-from moe_retrieval.model.weights import read_tensors
+from moe_retrieval.model.weights import join_digests, read_tensors
 from moe_retrieval.types import GENERAL, Precision
 
 if TYPE_CHECKING:
@@ -67,6 +67,12 @@ class Encoder:
         self._device = device
         self._loading = threading.Lock()
         self._engine: Engine | None = None
+        self._extended: dict[str, Tokens] = {}
+        if self._packs and source.roster.learned:
+            raise UsageError(
+                f"{self.name} chooses its experts by a learned gate; experts of domains cannot be added",
+                hint="give a model whose routing is index",
+            )
         for pack in self._packs.values():
             check_fit(pack, self._digests, name=self.name)
 
@@ -135,23 +141,55 @@ class Encoder:
         """
         return self._encode(texts, domain=domain, prompt=self.document_prompt, progress=progress)
 
+    def encode_query_across(self, texts: Sequence[str], *, domains: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors (domains, n, dim) of the same queries, by each domain's expert.
+
+        Domains that share an expert are encoded once; the others go through the model in one batch, where
+        the layers below the first one with experts run once.
+
+        Raises:
+            BadVectorError: the model gave a vector that is not finite, or zero.
+        """
+        experts = [self.expert_of(domain) for domain in domains]
+        # words of its own make a domain's token ids its own, too
+        alike = [one for one in dict.fromkeys(experts) if one not in self._words]
+        lonely = [one for one in dict.fromkeys(experts) if one in self._words]
+        vectors: dict[str, NDArray[np.float32]] = {}
+        for group in [alike, *([one] for one in lonely)]:
+            if group:
+                found = self._across(texts, experts=group, prompt=self.query_prompt)
+                vectors |= dict(zip(group, found, strict=True))
+        return np.stack([vectors[expert] for expert in experts])
+
     def _encode(
         self, texts: Sequence[str], *, domain: str, prompt: str, progress: Callable[[int], None] | None
     ) -> NDArray[np.float32]:
-        windows = self._tokens.windows(texts, prompt=prompt)
+        return self._across(texts, experts=[self.expert_of(domain)], prompt=prompt, progress=progress)[0]
+
+    def _across(
+        self,
+        texts: Sequence[str],
+        *,
+        experts: Sequence[str],
+        prompt: str,
+        progress: Callable[[int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Unit vectors (experts, n, dim); experts that are several have no words of their own."""
+        tokens = self._tokens_of(experts[0])
+        windows = tokens.windows(texts, prompt=prompt)
         flat = [window for own in windows for window in own]
         owners = np.repeat(np.arange(len(texts)), [len(own) for own in windows])
-        out = TextVectors(owners, texts=len(texts), dim=self.dim)
-        engine, expert = self._loaded(), self.expert_of(domain)
+        outs = [TextVectors(owners, texts=len(texts), dim=self.dim) for _ in experts]
+        engine = self._loaded()
         lengths = [len(window) for window in flat]
         for batch in plan_batches(lengths, budget=engine.budget):
-            vectors = engine.embed([flat[place] for place in batch], expert=expert)
+            found = engine.embed_across([flat[place] for place in batch], experts=experts)
             # an empty text has special tokens only, and still counts
-            weights = [max(1, lengths[place] - self._tokens.special) for place in batch]
-            done = out.add(batch, vectors, weights=weights)
+            weights = [max(1, lengths[place] - tokens.special) for place in batch]
+            done = [out.add(batch, part, weights=weights) for out, part in zip(outs, found, strict=True)]
             if progress is not None:
-                progress(done)
-        return out.finished()
+                progress(done[0])
+        return np.stack([out.finished() for out in outs])
 
     def _loaded(self) -> Engine:
         with self._loading:
@@ -177,6 +215,25 @@ class Encoder:
     @cached_property
     def _tokens(self) -> Tokens:
         return Tokens(self.source.tokenizer, max_length=self.max_length, lower_case=self.source.lower_case)
+
+    def _tokens_of(self, expert: str) -> Tokens:
+        """The tokenizer under an expert: with its own words, where it has any."""
+        with self._loading:
+            if expert in self._words and expert not in self._extended:
+                self._extended[expert] = self._tokens.with_words(
+                    self._words[expert], first=self.source.config["vocab_size"]
+                )
+        return self._extended.get(expert, self._tokens)
+
+    @cached_property
+    def _words(self) -> dict[str, Sequence[str]]:
+        """Words that are one token for an expert alone."""
+        inside = {
+            self.expert_of(domain): self.source.roster.vocabulary.get(self.source.experts[number], ())
+            for domain, number in self._inside.items()
+        }
+        packed = {pack.sha: pack.words for pack in self._packs.values()}
+        return {expert: words for expert, words in {**inside, **packed}.items() if words}
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, without special tokens."""
@@ -218,9 +275,11 @@ class Encoder:
 
     def fingerprint(self, domain: str) -> str:
         """Hash of what decides this domain's vectors; domains with equal ones share a space."""
+        layers, rows = self._own(domain)
+        learned = self.source.roster.learned
         parts = FingerprintParts(
             trunk=self._digests.trunk,
-            expert=self._digests.expert(self._own_layers(domain)),
+            expert=self._digests.all_experts() if learned else self._digests.expert(layers),
             tokenizer=self._tokens.digest,
             query_prompt=self.query_prompt,
             document_prompt=self.document_prompt,
@@ -229,6 +288,8 @@ class Encoder:
             dim=self.dim,
             routing=self.source.routing,
             lower_case=self.source.lower_case,
+            token_row=self._digests.row("token", rows),
+            vocabulary=self._vocabulary(domain, rows),
         )
         return domain_fingerprint(parts)
 
@@ -258,29 +319,41 @@ class Encoder:
         numbers = {
             domain: self.source.experts.index(expert) for domain, expert in self.source.domains.items()
         }
+        if self.source.roster.learned:
+            return {}  # a gate mixes them: no domain has an expert of its own
         return {domain: number for domain, number in numbers.items() if number and domain not in self._packs}
 
     @cached_property
     def _inside_shas(self) -> dict[int, str]:
         tensors = read_tensors(self.source.weights)
-        return {number: pack_sha(select_expert(tensors, number)) for number in set(self._inside.values())}
+        said = self.source.roster.vocabulary
+        return {
+            number: pack_sha(select_expert(tensors, number), words=said.get(self.source.experts[number], ()))
+            for number in set(self._inside.values())
+        }
 
-    def _own_layers(self, domain: str) -> Mapping[int, str]:
-        """Digests of the feed-forwards that are the domain's own, by layer."""
+    def _own(self, domain: str) -> tuple[Mapping[int, str], Mapping[str, str]]:
+        """Digests of what is the domain's own: feed-forwards by layer, embeddings by part."""
         if domain in self._packs:
-            return self._pack_layers[self._packs[domain].sha]
-        return self._digests.feed_forward[self._inside.get(domain, 0)]
+            return self._pack_digests[self._packs[domain].sha]
+        number = self._inside.get(domain, 0)
+        return self._digests.feed_forward[number], self._digests.rows_of(number)
+
+    def _vocabulary(self, domain: str, rows: Mapping[str, str]) -> str:
+        """Digest of the words that are one token for this domain alone, and of their embeddings."""
+        words = self._words.get(self.expert_of(domain), ())
+        return join_digests([*words, self._digests.row("words", rows)]) if words else ""
 
     @cached_property
-    def _pack_layers(self) -> dict[str, Mapping[int, str]]:
-        return {pack.sha: pack.layer_digests() for pack in self._packs.values()}
+    def _pack_digests(self) -> dict[str, tuple[Mapping[int, str], Mapping[str, str]]]:
+        return {pack.sha: pack.digests(self._digests) for pack in self._packs.values()}
 
 
 def _length(wanted: int | None, source: ModelSource) -> int:
     """The window length: what was asked for, within what the model's positions allow."""
     if not wanted:
         return source.max_length
-    most = min(_LONGEST, int(source.config["max_position_embeddings"]))
+    most = min(_LONGEST, source.positions)
     if not _SHORTEST <= wanted <= most:
         raise UsageError(
             f"max_length is {wanted}", hint=f"{source.name} takes from {_SHORTEST} to {most} tokens"

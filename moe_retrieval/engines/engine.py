@@ -24,3 +24,9 @@ class Engine(Protocol):
     def embed(self, token_ids: Sequence[Sequence[int]], *, expert: str) -> NDArray[np.float32]:
         """Pooled vectors (n, dim), not normalised, of token ids that include the special tokens."""
         ...
+
+    def embed_across(
+        self, token_ids: Sequence[Sequence[int]], *, experts: Sequence[str]
+    ) -> NDArray[np.float32]:
+        """As `embed`, (experts, n, dim): the same texts under each of several experts."""
+        ...

@@ -23,11 +23,34 @@ class Tokens:
     """A tokenizer with a length limit. Texts over the limit become several windows, none loses a token."""
 
     def __init__(self, file: Path, *, max_length: int, lower_case: bool = False) -> None:
+        self._file = file
         self._tokenizer = _load(file)
         self._lower_case = lower_case
         self._first, self._last = _frame(self._tokenizer)
         self.max_length = max_length
         self.digest = _digest(file)
+        self._shift = (0, 0)  # first id of added words, and what brings them to the model's id
+
+    def with_words(self, words: Sequence[str], *, first: int) -> Tokens:
+        """A tokenizer for which these words, wherever they stand alone, are tokens `first`, `first` + 1, ...
+
+        `first`: the size of the model's table of embeddings, which may be larger than the tokenizer's
+        vocabulary.
+
+        Raises:
+            ModelError: a word is a token already.
+        """
+        from tokenizers import AddedToken
+
+        more = Tokens(self._file, max_length=self.max_length, lower_case=self._lower_case)
+        base = more._tokenizer.get_vocab_size(with_added_tokens=True)
+        added = more._tokenizer.add_tokens([AddedToken(word, single_word=True) for word in words])
+        if added != len(words):
+            raise ModelError(
+                "a word of the expert's vocabulary is a token already", hint="leave that word out"
+            )
+        more._shift = (base, first - base)
+        return more
 
     @property
     def special(self) -> int:
@@ -66,7 +89,9 @@ class Tokens:
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         clean = [_clean(text.lower() if self._lower_case else text) for text in texts]
-        return [found.ids for found in self._tokenizer.encode_batch_fast(clean, add_special_tokens=False)]
+        found = [one.ids for one in self._tokenizer.encode_batch_fast(clean, add_special_tokens=False)]
+        base, shift = self._shift
+        return [[one + shift if one >= base else one for one in ids] for ids in found] if shift else found
 
 
 def _clean(text: str) -> str:

@@ -14,13 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 from moe_retrieval.errors import ChecksumError, ModelError, ModelMismatchError
 from moe_retrieval.hashing import file_sha256
-from moe_retrieval.model.weights import Digests, RawTensor, digests_of, feed_forward_name, read_tensors
+from moe_retrieval.model.weights import (
+    Digests,
+    RawTensor,
+    digests_of,
+    feed_forward_name,
+    join_digests,
+    read_metadata,
+    read_tensors,
+    row_name,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from moe_retrieval.model.source import ModelSource
 
 WEIGHTS = "expert.safetensors"
 CARD = "card.json"
+_WORDS = "moeret_words"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +63,43 @@ class Pack:
         """Tensors by their dense names (`encoder.layer.3.output.dense.bias`)."""
         return read_tensors([self.weights])
 
-    def layer_digests(self) -> Mapping[int, str]:
-        return digests_of(self.tensors()).feed_forward[0]
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Words that are one token for this expert alone, in the order of their embeddings."""
+        return tuple(json.loads(read_metadata(self.weights).get(_WORDS, "[]")))
+
+    def digests(self, base: Digests) -> tuple[Mapping[int, str], Mapping[str, str]]:
+        """Digests of the expert's layers and of its own embeddings; a low-rank layer's includes general's."""
+        tensors = self.tensors()
+        own = digests_of(tensors)
+        deltas = {
+            place.layer for place in map(feed_forward_name, tensors) if place and place.part.endswith(".up")
+        }
+        layers = {
+            layer: join_digests([base.feed_forward[0][layer], digest]) if layer in deltas else digest
+            for layer, digest in own.feed_forward[0].items()
+        }
+        return layers, own.rows[0]
+
+    def said(self, name: str, source: ModelSource) -> dict[str, Any]:
+        """Arguments of a configuration of `source` that has this expert alone, under a name."""
+        tensors, words, roster = self.tensors(), self.words, source.roster
+        grown = any(place.part.startswith("growth") for place in map(feed_forward_name, tensors) if place)
+        general = roster.experts[0]
+        return {
+            "experts": [name],
+            "routing": roster.routing,
+            "gated": [name] if grown or general in roster.gated else [],
+            "domain_tokens": [name] if "token" in tensors or general in roster.domain_tokens else [],
+            "vocabulary": {name: list(words)} if words else {},
+        }
 
 
-def write_pack(tensors: Mapping[str, RawTensor], folder: Path, *, card: Card) -> str:
-    """Write `<folder>/<sha>/`, whole or not at all; returns the sha, the same for the same tensors."""
-    data = pack_bytes(tensors)
+def write_pack(
+    tensors: Mapping[str, RawTensor], folder: Path, *, card: Card, words: Sequence[str] = ()
+) -> str:
+    """Write `<folder>/<sha>/`, whole or not at all; returns the sha, the same for the same contents."""
+    data = pack_bytes(tensors, words=words)
     sha = hashlib.sha256(data).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
@@ -85,9 +127,10 @@ def _put_in_place(fresh: Path, place: Path) -> None:
     fresh.rename(place)
 
 
-def pack_bytes(tensors: Mapping[str, RawTensor]) -> bytes:
+def pack_bytes(tensors: Mapping[str, RawTensor], *, words: Sequence[str] = ()) -> bytes:
     """The bytes of a pack's weights file: safetensors, written here so that they never change."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    notes = {_WORDS: json.dumps(list(words))} if words else {}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **notes}}
     at = 0
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -101,15 +144,31 @@ def pack_bytes(tensors: Mapping[str, RawTensor]) -> bytes:
     )
 
 
-def pack_sha(tensors: Mapping[str, RawTensor]) -> str:
+def pack_sha(tensors: Mapping[str, RawTensor], *, words: Sequence[str] = ()) -> str:
     """The name that a pack of these tensors would have."""
-    return hashlib.sha256(pack_bytes(tensors)).hexdigest()
+    return hashlib.sha256(pack_bytes(tensors, words=words)).hexdigest()
 
 
 def select_expert(tensors: Mapping[str, RawTensor], expert: int) -> dict[str, RawTensor]:
-    """The feed-forward tensors of one expert, by their dense names."""
-    places = ((feed_forward_name(name), tensor) for name, tensor in tensors.items())
-    return {place.dense: tensor for place, tensor in places if place is not None and place.expert == expert}
+    """The tensors of one expert, by the names they have in a pack.
+
+    Of a low-rank expert only the deltas: the weights below them are general's.
+    """
+    chosen: dict[str, RawTensor] = {}
+    for name, tensor in tensors.items():
+        place, row = feed_forward_name(name), row_name(name)
+        if place is not None and place.expert == expert:
+            chosen[place.dense] = tensor
+        elif row is not None and row.expert == expert:
+            chosen[row.part] = tensor
+    stems = {name.removesuffix(".up") for name in chosen if name.endswith(".up")}
+    below = {f"{stem}.{part}" for stem in stems for part in ("weight", "bias")}
+    return {name: tensor for name, tensor in chosen.items() if name not in below}
+
+
+def is_low_rank(names: Iterable[str]) -> bool:
+    """Whether tensors of these names are deltas to general's weights."""
+    return any(name.endswith(".up") for name in names)
 
 
 def open_pack(folder: Path) -> Pack:
@@ -167,7 +226,8 @@ def check_fit(pack: Pack, base: Digests, *, name: str) -> None:
     Raises:
         ModelMismatchError: it was trained on another trunk; both are named.
     """
-    layers = pack.card.layers
+    # a delta is worth nothing without the weights it is added to
+    layers = () if is_low_rank(pack.tensors()) else pack.card.layers
     here = base.without(layers) if set(layers) <= set(base.layers) else base.trunk
     if here != pack.card.trunk:
         raise ModelMismatchError(

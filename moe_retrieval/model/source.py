@@ -7,28 +7,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from moe_retrieval.errors import ModelError, did_you_mean
+from moe_retrieval.errors import ModelError
+from moe_retrieval.model.fields import FAMILIES, FieldError, positions, read_fields
+from moe_retrieval.model.roster import Roster, read_roster
 from moe_retrieval.model.weights import Digests, digests_of, read_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-FAMILIES = {"bert": "bert", "moe_bert": "bert"}
-"""`model_type` of a config.json -> the family that computes it."""
-
-# Only these fields of a config.json reach the model: others may ask transformers to fetch code or kernels.
-_SIZES = {
-    "vocab_size": 30522,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-}
-_RATES = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "layer_norm_eps": 1e-12}
-_MOST = 10_000_000
 _POOLINGS = ("mean", "cls")
 _MODULES = ("Transformer", "Pooling", "Normalize")
 
@@ -47,10 +34,7 @@ class ModelSource:
     max_length: int
     lower_case: bool = False
     prompts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    experts: tuple[str, ...] = ("general",)
-    domains: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    moe_layers: tuple[int, ...] = ()
-    routing: str = "index"
+    roster: Roster = field(default_factory=Roster)
 
     @property
     def dim(self) -> int:
@@ -59,6 +43,27 @@ class ModelSource:
     @property
     def layers(self) -> int:
         return int(self.config["num_hidden_layers"])
+
+    @property
+    def positions(self) -> int:
+        """The most tokens a text may have."""
+        return positions(self.config, self.family)
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        return self.roster.experts
+
+    @property
+    def domains(self) -> Mapping[str, str]:
+        return self.roster.domains
+
+    @property
+    def moe_layers(self) -> tuple[int, ...]:
+        return self.roster.moe_layers
+
+    @property
+    def routing(self) -> str:
+        return self.roster.routing
 
     def digests(self) -> Digests:
         """Digests of the weights, computed anew from the files."""
@@ -77,20 +82,24 @@ def open_source(folder: Path, *, name: str = "") -> ModelSource:
         )
     raw = _read_object(folder / "config.json")
     family = _family(raw, folder)
-    sizes = _bert_fields(raw, folder)
+    try:
+        config = read_fields(raw, family)
+        roster = read_roster(raw, layers=config["num_hidden_layers"])
+    except FieldError as error:
+        raise ModelError(f"{folder / 'config.json'} has {error}", hint="fetch the model again") from error
     modules = _modules(folder)
     return ModelSource(
         folder=folder,
         name=name or folder.name,
         family=family,
-        config=MappingProxyType(sizes),
+        config=MappingProxyType(config),
         weights=_weights(folder),
         tokenizer=_tokenizer(folder),
         pooling=_pooling(folder, modules),
-        max_length=_max_length(folder, positions=sizes["max_position_embeddings"]),
+        max_length=_max_length(folder, positions=positions(config, family)),
         lower_case=_optional(folder / "sentence_bert_config.json").get("do_lower_case") is True,
         prompts=_prompts(folder),
-        **_experts(raw, layers=sizes["num_hidden_layers"], folder=folder),
+        roster=roster,
     )
 
 
@@ -112,10 +121,11 @@ def _optional(path: Path) -> dict[str, Any]:
 
 def _family(raw: Mapping[str, Any], folder: Path) -> str:
     kind = raw.get("model_type")
-    if not isinstance(kind, str) or kind not in FAMILIES:
+    family = str(kind).removeprefix("moe_").replace("_", "-")
+    if family not in FAMILIES:
         raise ModelError(
             f"{folder} holds a model of type {kind!r}, which is not supported",
-            hint=did_you_mean(str(kind), FAMILIES),
+            hint=f"supported: {', '.join(FAMILIES)}",
         )
     if raw.get("is_decoder") or raw.get("add_cross_attention"):
         raise ModelError(
@@ -125,32 +135,7 @@ def _family(raw: Mapping[str, Any], folder: Path) -> str:
         raise ModelError(
             f"{folder} uses relative positions, which is not supported", hint="give another model"
         )
-    return FAMILIES[kind]
-
-
-def _bert_fields(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    fields: dict[str, Any] = {name: raw.get(name, usual) for name, usual in (_SIZES | _RATES).items()}
-    for name in _SIZES:
-        if type(fields[name]) is not int or not 0 < fields[name] <= _MOST:
-            raise _bad_field(folder, name, fields[name])
-    for name in _RATES:
-        if type(fields[name]) not in (int, float) or not 0 <= fields[name] < 1:
-            raise _bad_field(folder, name, fields[name])
-    fields["hidden_act"] = raw.get("hidden_act", "gelu")
-    fields["pad_token_id"] = raw.get("pad_token_id", 0)
-    if not isinstance(fields["hidden_act"], str):
-        raise _bad_field(folder, "hidden_act", fields["hidden_act"])
-    if fields["pad_token_id"] is not None and fields["pad_token_id"] not in range(fields["vocab_size"]):
-        raise _bad_field(folder, "pad_token_id", fields["pad_token_id"])
-    if fields["hidden_size"] % fields["num_attention_heads"]:
-        raise _bad_field(folder, "num_attention_heads", fields["num_attention_heads"])
-    return fields
-
-
-def _bad_field(folder: Path, name: str, value: object) -> ModelError:
-    return ModelError(
-        f"{folder / 'config.json'} has an impossible {name}: {value!r}", hint="fetch the model again"
-    )
+    return family
 
 
 def _weights(folder: Path) -> tuple[Path, ...]:
@@ -245,20 +230,3 @@ def _prompts(folder: Path) -> Mapping[str, str]:
     named = {str(k): v for k, v in said.items() if isinstance(v, str)} if isinstance(said, dict) else {}
     document = named.get("document") or named.get("passage") or ""
     return MappingProxyType({"query": named.get("query", ""), "document": document})
-
-
-def _experts(raw: Mapping[str, Any], *, layers: int, folder: Path) -> dict[str, Any]:
-    """The fields of ours in a config.json; a dense model has one expert and could have one in every layer."""
-    experts = raw.get("experts") or ["general"]
-    domains = raw.get("domains") or {}
-    chosen = raw.get("moe_layers")
-    where = list(range(layers)) if chosen is None else chosen
-    if not isinstance(experts, list) or experts[0] != "general" or len({*map(str, experts)}) < len(experts):
-        raise _bad_field(folder, "experts", experts)
-    if not isinstance(domains, dict) or not set(domains.values()) <= set(experts):
-        raise _bad_field(folder, "domains", domains)
-    if not isinstance(where, list) or not set(where) <= set(range(layers)):
-        raise _bad_field(folder, "moe_layers", where)
-    if (routing := raw.get("routing", "index")) != "index":
-        raise _bad_field(folder, "routing", routing)
-    return {"experts": tuple(experts), "domains": MappingProxyType(domains), "moe_layers": tuple(where)}

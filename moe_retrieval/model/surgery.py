@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from moe_retrieval.errors import ModelError, UsageError, did_you_mean
 from moe_retrieval.model import packs
-from moe_retrieval.model.weights import RawTensor, canonical_name, digests_of
+from moe_retrieval.model.memory import dense_state, digests, raw_tensors
+from moe_retrieval.model.weights import canonical_name, digests_of, layer_of
 from moe_retrieval.types import GENERAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import torch
-    from transformers import BertModel
-
-    from moe_retrieval.model.bert import MoEBertModel
-    from moe_retrieval.model.weights import Digests
-
+_OF_THE_DENSE = ("model_type", "architectures", "auto_map")
 _BESIDE_WEIGHTS = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -33,37 +29,39 @@ _BESIDE_WEIGHTS = (
 )
 
 
-def upcycle(dense: BertModel | Path | str, *, moe_layers: Sequence[int] | None = None) -> MoEBertModel:
+def upcycle(dense: Any, *, moe_layers: Sequence[int] | None = None) -> Any:
     """A model with one expert, `general`, that computes exactly what `dense` does; no memory is shared.
 
     Args:
-        dense: a model in memory, or a model folder.
+        dense: a model in memory (BertModel, RobertaModel, XLMRobertaModel, MPNetModel, ModernBertModel), or a
+            model folder.
         moe_layers: layers that get experts; None: all.
 
     Raises:
-        ModelError: the folder cannot be used.
+        ModelError: the folder cannot be used, or the model is of another family.
     """
     if isinstance(dense, Path | str):
         return _upcycle_folder(Path(dense), moe_layers=moe_layers)
-    from moe_retrieval.model.bert import MoEBertModel
-    from moe_retrieval.model.configuration import MoEBertConfig
-    from moe_retrieval.model.loading import fill, routed_state
+    from moe_retrieval.model.configuration import CONFIGS
+    from moe_retrieval.model.loading import fill, model_class, numbered
 
-    said = {
-        name: value
-        for name, value in dense.config.to_dict().items()
-        if name not in ("model_type", "architectures")
-    }
-    config = MoEBertConfig(**said, moe_layers=None if moe_layers is None else list(moe_layers))
-    model = MoEBertModel(config)
+    family = dense.config.model_type
+    if family not in CONFIGS:
+        raise ModelError(
+            f"a model of type {family!r} is not supported", hint=f"supported: {', '.join(CONFIGS)}"
+        )
+    said = {name: value for name, value in dense.config.to_dict().items() if name not in _OF_THE_DENSE}
+    config = CONFIGS[family](**said, moe_layers=None if moe_layers is None else list(moe_layers))
+    model = model_class(family)(config)
     named = ((canonical_name(name), tensor) for name, tensor in dense.state_dict().items())
     state = {name: tensor.detach().clone() for name, tensor in named if name is not None}
-    fill(model, routed_state(state, experts=[0], moe_layers=config.moe_layers or []), where="the dense model")
+    general = {name: state.pop(name) for name in [*state] if layer_of(name) in config.moe_layers}
+    fill(model, {**state, **numbered([general])}, where="the dense model")
     model.train(dense.training)
     return model
 
 
-def _upcycle_folder(folder: Path, *, moe_layers: Sequence[int] | None) -> MoEBertModel:
+def _upcycle_folder(folder: Path, *, moe_layers: Sequence[int] | None) -> Any:
     from moe_retrieval.model.loading import load_model
     from moe_retrieval.model.source import open_source
 
@@ -72,7 +70,7 @@ def _upcycle_folder(folder: Path, *, moe_layers: Sequence[int] | None) -> MoEBer
     return load_model(source, experts=[0], moe_layers=list(layers))
 
 
-def load(folder: Path | str) -> MoEBertModel:
+def load(folder: Path | str) -> Any:
     """A saved model with all its experts, ready to be changed or trained."""
     from moe_retrieval.model.loading import load_model
     from moe_retrieval.model.source import open_source
@@ -81,7 +79,7 @@ def load(folder: Path | str) -> MoEBertModel:
     return load_model(source, experts=range(len(source.experts)), moe_layers=source.moe_layers)
 
 
-def save(model: MoEBertModel, folder: Path | str, *, like: Path | str) -> Path:
+def save(model: Any, folder: Path | str, *, like: Path | str) -> Path:
     """Save a model, and beside it the tokenizer and pooling of the folder `like` it was made from."""
     target, origin = Path(folder), Path(like)
     model.save_pretrained(target)
@@ -92,7 +90,7 @@ def save(model: MoEBertModel, folder: Path | str, *, like: Path | str) -> Path:
     return target
 
 
-def expert_number(model: MoEBertModel, name: str) -> int:
+def expert_number(model: Any, name: str) -> int:
     """Position of an expert in every layer.
 
     Raises:
@@ -104,33 +102,114 @@ def expert_number(model: MoEBertModel, name: str) -> int:
     return names.index(name)
 
 
-def add_expert(model: MoEBertModel, name: str, *, source: str = GENERAL) -> None:
+def add_expert(model: Any, name: str, *, source: str = GENERAL, rank: int = 0) -> None:
     """Add an expert that starts as a copy of `source`, in every layer that has experts.
 
+    `rank`: above zero, the expert trains a low-rank delta of this rank to its weights, which stay general's.
+
     Raises:
-        UsageError: there is an expert of this name already, or none named `source`.
+        UsageError: there is an expert of this name already, none named `source`, or a delta is wanted to
+            another expert than general.
     """
+    from moe_retrieval.model import extend
+
     _check_new(model, name)
+    if rank and source != GENERAL:
+        raise UsageError("a low-rank expert is a delta to general", hint="leave out the source, or the rank")
     number = expert_number(model, source)
-    for experts in _expert_layers(model):
-        experts.append(copy.deepcopy(experts[number]))
-    model.config.experts.append(name)
+    for _, layer in model.expert_layers:
+        fresh = copy.deepcopy(layer.experts[number])
+        layer.experts.append(extend.with_low_rank(fresh, rank=rank) if rank else fresh)
+        if layer.gate is not None:
+            extend.widen(layer.gate, like=number)
+    if model.input_rows is not None:
+        model.input_rows.append(copy.deepcopy(model.input_rows[number]))
+    _note_copy(model.config, name, source=source, rank=rank)
 
 
-def drop_expert(model: MoEBertModel, name: str) -> None:
+def _note_copy(config: Any, name: str, *, source: str, rank: int) -> None:
+    config.experts.append(name)
+    for listed in (config.gated, config.domain_tokens):
+        if source in listed:
+            listed.append(name)
+    if source in config.vocabulary:
+        config.vocabulary[name] = list(config.vocabulary[source])
+    if rank or source in config.low_rank:
+        config.low_rank[name] = rank or config.low_rank[source]
+
+
+def drop_expert(model: Any, name: str) -> None:
     """Remove an expert; its domains fall back to `general`."""
+    from moe_retrieval.model import extend
+
     if name == GENERAL:
         raise UsageError("the general expert cannot be dropped", hint="other domains fall back to it")
     number = expert_number(model, name)
-    for experts in _expert_layers(model):
-        del experts[number]
-    model.config.experts.remove(name)
-    model.config.domains = {
-        domain: expert for domain, expert in model.config.domains.items() if expert != name
-    }
+    for _, layer in model.expert_layers:
+        del layer.experts[number]
+        if layer.gate is not None:
+            extend.narrow(layer.gate, without=number)
+    if model.input_rows is not None:
+        del model.input_rows[number]
+    config = model.config
+    for listed in (config.experts, config.gated, config.domain_tokens):
+        listed[:] = [other for other in listed if other != name]
+    config.low_rank.pop(name, None)
+    config.vocabulary.pop(name, None)
+    config.domains = {domain: expert for domain, expert in config.domains.items() if expert != name}
+    config.top_k = min(config.top_k, len(config.experts))
 
 
-def assign(model: MoEBertModel, domain: str, expert: str) -> None:
+def add_domain(model: Any, domain: str, *, source: str = GENERAL, rank: int = 0) -> None:
+    """Give a domain an expert of its own, of its name: a copy of `source`, or a low-rank delta to general.
+
+    Raises:
+        UsageError: there is such an expert already, or no `source`.
+    """
+    add_expert(model, domain, source=source, rank=rank)
+    assign(model, domain, domain)
+
+
+def drop_domain(model: Any, domain: str) -> None:
+    """Take a domain's expert out of the model, unless another domain uses it too; it is on `general` then.
+
+    Raises:
+        UsageError: the model knows no such domain.
+    """
+    expert = _expert_of(model, domain)
+    assign(model, domain, GENERAL)
+    if expert not in model.config.domains.values():
+        drop_expert(model, expert)
+
+
+def rename_domain(model: Any, domain: str, to: str) -> None:
+    """Call a domain otherwise; an expert that has its name and serves it alone gets the new name, too.
+
+    Raises:
+        UsageError: the model knows no such domain, or knows the new one already.
+    """
+    expert = _expert_of(model, domain)
+    if not to or to in model.config.domains or to in model.config.experts:
+        raise UsageError(f"there is a domain or expert {to!r} already", hint="choose another name")
+    config = model.config
+    config.domains = {to if name == domain else name: own for name, own in config.domains.items()}
+    if expert == domain and list(config.domains.values()).count(expert) == 1:
+        for listed in (config.experts, config.gated, config.domain_tokens):
+            listed[:] = [to if name == expert else name for name in listed]
+        for named in (config.low_rank, config.vocabulary):
+            if expert in named:
+                named[to] = named.pop(expert)
+        config.domains[to] = to
+
+
+def _expert_of(model: Any, domain: str) -> str:
+    domains: dict[str, str] = model.config.domains
+    if domain not in domains:
+        raise UsageError(f"the model has no domain {domain!r}", hint=did_you_mean(domain, domains))
+    return domains[domain]
+
+
+def assign(model: Any, domain: str, expert: str) -> None:
     """Let a domain use an expert; `general` takes it back to the pretrained one."""
     expert_number(model, expert)
     model.config.domains.pop(domain, None)
@@ -138,83 +217,57 @@ def assign(model: MoEBertModel, domain: str, expert: str) -> None:
         model.config.domains[domain] = expert
 
 
-def number_of_domain(model: MoEBertModel, domain: str) -> int:
+def number_of_domain(model: Any, domain: str) -> int:
     """What `expert_ids` must hold for a text of this domain."""
     return expert_number(model, model.config.domains.get(domain, GENERAL))
 
 
-def export_expert(
-    model: MoEBertModel, name: str, folder: Path | str, *, card: Mapping[str, Any] | None = None
-) -> str:
-    """Write `<folder>/<sha>/expert.safetensors` and `card.json`, with `card` as notes; returns the sha256."""
+def export_expert(model: Any, name: str, folder: Path | str, *, card: Mapping[str, Any] | None = None) -> str:
+    """Write `<folder>/<sha>/expert.safetensors` and `card.json`, with `card` as notes; returns the sha256.
+
+    Of a low-rank expert, the deltas alone.
+    """
     number = expert_number(model, name)
     tensors = raw_tensors(model)
     layers = tuple(model.config.moe_layers)
-    base = str(model.config.name_or_path) or "an unnamed model"
-    said = packs.Card(name, base, digests_of(tensors).without(layers), layers, dict(card or {}))
     chosen = packs.select_expert(tensors, number)
-    moved = {name: tensor for name, tensor in chosen.items() if _layer_of(name) in layers}
-    return packs.write_pack(moved, Path(folder), card=said)
+    moved = {
+        key: tensor for key, tensor in chosen.items() if (layer := layer_of(key)) is None or layer in layers
+    }
+    base = digests_of(tensors)
+    trunk = base.without(() if packs.is_low_rank(moved) else layers)
+    said = packs.Card(
+        name, str(model.config.name_or_path) or "an unnamed model", trunk, layers, dict(card or {})
+    )
+    return packs.write_pack(moved, Path(folder), card=said, words=model.config.vocabulary.get(name, ()))
 
 
-def _layer_of(dense_name: str) -> int:
-    return int(dense_name.split(".")[2])
-
-
-def import_expert(model: MoEBertModel, folder: Path | str, *, name: str) -> None:
-    """Add the expert of a pack `<folder>/<sha>` under a name.
+def import_expert(model: Any, folder: Path | str, *, name: str) -> None:
+    """Add the expert of a pack `<folder>/<sha>` under a name; low-rank deltas are merged.
 
     Raises:
+        UsageError: there is an expert of this name already.
         ChecksumError: the weights are not those the folder's name promises.
         ModelMismatchError: the expert was trained on another trunk.
         ModelError: the pack is damaged or has other shapes.
     """
-    from moe_retrieval.model.loading import attach, read_state
+    from moe_retrieval.model.loading import attach, merged, read_state
 
     _check_new(model, name)
     pack = packs.open_pack(Path(folder))
-    packs.check_fit(pack, digests(model), name=str(model.config.name_or_path) or "an unnamed model")
-    general = (
-        layer.experts[0].state_dict(prefix=f"encoder.layer.{number}.") for number, layer in _routed(model)
-    )
-    covered = {key: tensor for state in general for key, tensor in state.items()} | read_state([pack.weights])
+    packs.check_fit(pack, digests(model), name=_name_of(model))
     # layers that the pack leaves to general get a copy, not its module: training must not tie them
-    tensors = {key: tensor.clone() for key, tensor in covered.items()}
-    attach(model, name, tensors, where=str(pack.folder))
+    general = {key: tensor.detach().clone() for key, tensor in dense_state(model, 0).items()}
+    state = merged({**general, **read_state([pack.weights])})
+    attach(model, name, state, where=str(pack.folder), words=pack.words)
+    if any(key.endswith("growth.weight") for key in state):
+        model.config.gated.append(name)
 
 
-def digests(model: MoEBertModel) -> Digests:
-    """Digests of a model in memory; the same as those of the files it would be saved to."""
-    return digests_of(raw_tensors(model))
+def _name_of(model: Any) -> str:
+    return str(model.config.name_or_path) or "an unnamed model"
 
 
-def raw_tensors(model: MoEBertModel) -> dict[str, RawTensor]:
-    """The encoder's tensors by canonical name."""
-    named = ((canonical_name(name), tensor) for name, tensor in model.state_dict().items())
-    return {name: _raw(tensor) for name, tensor in named if name is not None}
-
-
-def _raw(tensor: torch.Tensor) -> RawTensor:
-    import torch
-
-    names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
-    if tensor.dtype not in names:
-        raise ModelError(
-            f"weights of type {tensor.dtype} cannot be saved", hint="use float32, bfloat16 or float16"
-        )
-    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return RawTensor(names[tensor.dtype], tuple(tensor.shape), flat.numpy().data)
-
-
-def _check_new(model: MoEBertModel, name: str) -> None:
+def _check_new(model: Any, name: str) -> None:
     if not name or name in model.config.experts:
         raise UsageError(f"there is an expert {name!r} already", hint="drop it first, or choose another name")
-
-
-def _expert_layers(model: MoEBertModel) -> list[Any]:
-    return [layer.experts for _, layer in _routed(model)]
-
-
-def _routed(model: MoEBertModel) -> list[tuple[int, Any]]:
-    """Number and module of each layer that has experts."""
-    return [(number, layer) for number, layer in enumerate(model.encoder.layer) if layer.experts is not None]

@@ -15,17 +15,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-_FEED_FORWARD = re.compile(
-    r"encoder\.layer\.(\d+)\.(?:experts\.(\d+)\.)?((?:intermediate|output)\.dense\.(?:weight|bias))"
-)
+_PART = r"((?:intermediate\.dense|output\.dense|Wi|Wo|growth)\.(?:weight|bias|down|up))"
+_FEED_FORWARD = re.compile(rf"(encoder\.layer|layers)\.(\d+)\.(?:experts\.(\d+)\.|mlp\.)?{_PART}")
+_ROW = re.compile(r"input_rows\.(\d+)\.(token|words)")
+_PREFIXES = ("bert.", "roberta.", "mpnet.", "model.")
+_ENCODER = ("embeddings.", "encoder.", "layers.", "final_norm.", "input_rows.")
 _BUFFERS = frozenset({"embeddings.position_ids", "embeddings.token_type_ids"})
+_NOTES = "__metadata__"
 _OLD_NORMS = {"gamma": "weight", "beta": "bias"}
 
 
 @dataclass(frozen=True, slots=True)
 class FeedForwardName:
-    """Place of a feed-forward tensor: layer, expert (in a dense model 0, general), `output.dense.bias`."""
+    """Place of a feed-forward tensor: stack ("encoder.layer", ModernBERT's "layers"), layer, expert (in a
+    dense model 0, general), and part (`output.dense.bias`).
+    """
 
+    stack: str
     layer: int
     expert: int
     part: str
@@ -33,12 +39,24 @@ class FeedForwardName:
     @property
     def dense(self) -> str:
         """The tensor's name in a dense model, and in an expert pack."""
-        return f"encoder.layer.{self.layer}.{self.part}"
+        block = "mlp." if self.stack == "layers" else ""
+        return f"{self.stack}.{self.layer}.{block}{self.part}"
 
-    @property
-    def routed(self) -> str:
+    def routed(self, expert: int) -> str:
         """The tensor's name in a layer with experts."""
-        return f"encoder.layer.{self.layer}.experts.{self.expert}.{self.part}"
+        return f"{self.stack}.{self.layer}.experts.{expert}.{self.part}"
+
+
+@dataclass(frozen=True, slots=True)
+class RowName:
+    """Embeddings that belong to one expert: `token`, its first token, or `words`, its own words."""
+
+    expert: int
+    part: str
+
+    def routed(self, expert: int) -> str:
+        """The tensor's name in a model with experts; in a pack it is the part alone."""
+        return f"input_rows.{expert}.{self.part}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +75,12 @@ class RawTensor:
 
 
 def canonical_name(name: str) -> str | None:
-    """The name a tensor has in BertModel; None for heads, poolers and buffers, which no vector needs."""
-    plain = name.removeprefix("bert.")
-    if plain in _BUFFERS or not plain.startswith(("embeddings.", "encoder.")):
+    """The name a tensor has in the family's base model; None for heads, poolers and buffers, which no vector
+    needs.
+    """
+    prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), "")
+    plain = name.removeprefix(prefix)
+    if plain in _BUFFERS or not plain.startswith(_ENCODER):
         return None
     stem, _, last = plain.rpartition(".")
     return f"{stem}.{_OLD_NORMS[last]}" if last in _OLD_NORMS else plain
@@ -68,7 +89,21 @@ def canonical_name(name: str) -> str | None:
 def feed_forward_name(name: str) -> FeedForwardName | None:
     """What a canonical name says, if it is a tensor of a feed-forward."""
     found = _FEED_FORWARD.fullmatch(name)
-    return FeedForwardName(int(found[1]), int(found[2] or 0), found[3]) if found else None
+    return FeedForwardName(found[1], int(found[2]), int(found[3] or 0), found[4]) if found else None
+
+
+def layer_of(name: str) -> int | None:
+    """Layer of a feed-forward tensor, or None."""
+    place = feed_forward_name(name)
+    return None if place is None else place.layer
+
+
+def row_name(name: str) -> RowName | None:
+    """What a canonical name, or a name in a pack, says, if it is an embedding that belongs to one expert."""
+    if name in ("token", "words"):
+        return RowName(0, name)
+    found = _ROW.fullmatch(name)
+    return RowName(int(found[1]), found[2]) if found else None
 
 
 def read_tensors(files: Iterable[Path]) -> dict[str, RawTensor]:
@@ -76,9 +111,19 @@ def read_tensors(files: Iterable[Path]) -> dict[str, RawTensor]:
     tensors: dict[str, RawTensor] = {}
     for file in files:
         for name, tensor in _read_file(file).items():
-            if (plain := canonical_name(name)) is not None:
+            plain = (
+                name if row_name(name) else canonical_name(name)
+            )  # a pack names its rows "token" and "words"
+            if plain is not None:
                 tensors[plain] = tensor
     return tensors
+
+
+def read_metadata(file: Path) -> dict[str, str]:
+    """What the header of a safetensors file notes beside its tensors."""
+    header, _ = _header(file)
+    notes: dict[str, str] = header.get(_NOTES, {})
+    return notes
 
 
 def _read_file(file: Path) -> dict[str, RawTensor]:
@@ -87,6 +132,8 @@ def _read_file(file: Path) -> dict[str, RawTensor]:
         view = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     tensors = {}
     for name, entry in header.items():
+        if name == _NOTES:
+            continue
         first, last = entry["data_offsets"]
         tensors[name] = RawTensor(entry["dtype"], tuple(entry["shape"]), view[start + first : start + last])
     return tensors
@@ -107,16 +154,18 @@ def _header(file: Path) -> tuple[dict[str, Any], int]:
     with file.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
         header = json.loads(stream.read(size))
-    header.pop("__metadata__", None)
     return header, 8 + size
 
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """Digests of a model's parts. `feed_forward[expert][layer]`; expert 0 is general and has every layer."""
+    """Digests of a model's parts. `feed_forward[expert][layer]`; expert 0 is general and has every layer.
+    `rows[expert]`: digests of its own embeddings, by part ("token", "words").
+    """
 
     trunk: str
     feed_forward: tuple[Mapping[int, str], ...]
+    rows: tuple[Mapping[str, str], ...] = ()
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -125,29 +174,47 @@ class Digests:
     def expert(self, layers: Mapping[int, str] | None = None) -> str:
         """Digest of the feed-forwards that compute an expert's texts: its own, else general's."""
         effective = {**self.feed_forward[0], **(layers or {})}
-        return _join(f"{layer} {effective[layer]}" for layer in sorted(effective))
+        return join_digests(f"{layer} {effective[layer]}" for layer in sorted(effective))
+
+    def all_experts(self) -> str:
+        """Digest of every expert: what decides a vector where a gate may choose any."""
+        return join_digests(self.expert(layers) for layers in self.feed_forward)
+
+    def row(self, part: str, own: Mapping[str, str] | None = None) -> str:
+        """Digest of an expert's own embeddings: its own, else general's, else empty."""
+        general = self.rows[0] if self.rows else {}
+        return {**general, **(own or {})}.get(part, "")
+
+    def rows_of(self, expert: int) -> Mapping[str, str]:
+        """Digests of an expert's own embeddings."""
+        return self.rows[expert] if expert < len(self.rows) else {}
 
     def without(self, layers: Sequence[int]) -> str:
         """Digest of what an expert over `layers` builds on: the trunk, and general in the other layers."""
         rest = [f"{layer} {self.feed_forward[0][layer]}" for layer in self.layers if layer not in layers]
-        return _join([self.trunk, *rest]) if rest else self.trunk
+        return join_digests([self.trunk, *rest]) if rest else self.trunk
 
 
 def digests_of(tensors: Mapping[str, RawTensor]) -> Digests:
     """Digests of the parts; the same for a dense model and for the model with experts made from it."""
     trunk: list[str] = []
     parts: dict[int, dict[int, list[str]]] = {0: {}}
+    rows: dict[int, dict[str, str]] = {0: {}}
     for name in sorted(tensors):
         digest = tensors[name].digest()
-        place = feed_forward_name(name)
-        if place is None:
-            trunk.append(f"{name} {digest}")
-        else:
+        if (place := feed_forward_name(name)) is not None:
             parts.setdefault(place.expert, {}).setdefault(place.layer, []).append(f"{place.part} {digest}")
-    experts = range(max(parts) + 1)
-    joined = ({layer: _join(lines) for layer, lines in parts.get(expert, {}).items()} for expert in experts)
-    return Digests(_join(trunk), tuple(joined))
+        elif (row := row_name(name)) is not None:
+            rows.setdefault(row.expert, {})[row.part] = digest
+        else:
+            trunk.append(f"{name} {digest}")
+    experts = range(max(*parts, *rows) + 1)
+    joined = (
+        {layer: join_digests(lines) for layer, lines in parts.get(expert, {}).items()} for expert in experts
+    )
+    return Digests(join_digests(trunk), tuple(joined), tuple(rows.get(expert, {}) for expert in experts))
 
 
-def _join(lines: Iterable[str]) -> str:
+def join_digests(lines: Iterable[str]) -> str:
+    """One digest of several lines, in their order."""
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

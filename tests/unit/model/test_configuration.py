@@ -44,7 +44,6 @@ def test_two_configurations_do_not_share_their_lists() -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"experts": ["cvd"]}, "first expert must be 'general'"),
         ({"experts": ["general", "a", "a"]}, "same name"),
         ({"domains": {"cvd": "nobody"}}, "nobody"),
         ({"moe_layers": [4]}, "moe_layers"),
