@@ -197,13 +197,19 @@ def _encode(
             members.setdefault(space, route.domain)
             wanted.setdefault(space, set()).add(at)
     vectors: Vectors = {}
+    groups: dict[tuple[int, ...], list[str]] = {}  # texts -> spaces that want exactly these: one batch
     for space, domain in members.items():
-        places = sorted(wanted[space])
+        places = tuple(sorted(wanted[space]))
         if general is not None and snapshot.encoder.expert_of(domain) == GENERAL:
-            encoded = general[places]
+            vectors |= {(space, at): general[at] for at in places}
         else:
-            encoded = snapshot.vectors([texts[at] for at in places], domain=domain)
-        vectors |= {(space, at): vector for at, vector in zip(places, encoded, strict=True)}
+            groups.setdefault(places, []).append(space)
+    for places, spaces in groups.items():
+        found = snapshot.encoder.encode_query_across(
+            [texts[at] for at in places], domains=[members[space] for space in spaces]
+        )
+        for space, encoded in zip(spaces, found, strict=True):
+            vectors |= {(space, at): vector for at, vector in zip(places, encoded, strict=True)}
     return vectors
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from moe_retrieval.errors import ModelError, StoreError, UnknownDomainError
 from moe_retrieval.retrieval.routing import load_router
 from moe_retrieval.storage.index import open_index
-from moe_retrieval.types import GENERAL, Route
+from moe_retrieval.types import Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,9 +97,9 @@ class Snapshot:
         unknown = [domain for domain in self.domains if domain not in self.router.domains]
         return routed + self.named(unknown)
 
-    def vectors(self, texts: Sequence[str], *, domain: str = GENERAL) -> np.ndarray:
-        """Query vectors, float32 (n, dim), under one domain's expert."""
-        return self.encoder.encode_query(texts, domain=domain)
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """Query vectors, float32 (n, dim), under the general expert: what the router looks at."""
+        return self.encoder.encode_query(texts)
 
 
 def _router(store: Store, generation: Generation, notify: Callable[[str], None]) -> Router | None:
