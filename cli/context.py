@@ -31,6 +31,7 @@ def context(
     store: options.Store = None,
     model: options.Model = None,
     precision: options.PrecisionOption = None,
+    engine: options.EngineOption = None,
     device: options.Device = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -42,7 +43,14 @@ def context(
     """
     asked = read_text(text, hint='moeret context "a question"')
     moeret = options.open_store(
-        quiet=quiet, store=store, model=model, precision=precision, device=device, mode=mode, budget=budget
+        quiet=quiet,
+        store=store,
+        model=model,
+        precision=precision,
+        engine=engine,
+        device=device,
+        mode=mode,
+        budget=budget,
     )
     found = moeret.context(asked, form=form, k=k, domains=domain, where=where)
     if json:

@@ -33,6 +33,7 @@ def index(
     store: options.Store = None,
     model: options.Model = None,
     precision: options.PrecisionOption = None,
+    engine: options.EngineOption = None,
     device: options.Device = None,
     chunk_tokens: Annotated[
         int | None, typer.Option(help="Tokens per chunk [as many as the encoder takes].")
@@ -55,6 +56,7 @@ def index(
         store=store,
         model=model,
         precision=precision,
+        engine=engine,
         device=device,
         chunk_tokens=chunk_tokens,
         chunk_overlap=chunk_overlap,

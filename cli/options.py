@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moe_retrieval.types import Mode, Precision
+from moe_retrieval.types import EngineName, Mode, Precision
 from moeret_cli import render
 
 if TYPE_CHECKING:
@@ -26,6 +26,12 @@ PrecisionOption = Annotated[
         "--precision",
         case_sensitive=False,
         help="Arithmetic of the encoder; auto: bf16 where the device has it.",
+    ),
+]
+EngineOption = Annotated[
+    EngineName | None,
+    typer.Option(
+        "--engine", case_sensitive=False, help="What computes the vectors; auto: the fastest installed."
     ),
 ]
 Device = Annotated[str | None, typer.Option("--device", help="Torch device, such as cpu or cuda:0.")]

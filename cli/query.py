@@ -37,6 +37,7 @@ def query(
     store: options.Store = None,
     model: options.Model = None,
     precision: options.PrecisionOption = None,
+    engine: options.EngineOption = None,
     device: options.Device = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -44,7 +45,14 @@ def query(
     """Search the store: routed to the fewest domains likely to hold the answer, best hits first."""
     asked = asked_for(text, queries)
     moeret = options.open_store(
-        quiet=quiet, store=store, model=model, precision=precision, device=device, k=k, mode=mode
+        quiet=quiet,
+        store=store,
+        model=model,
+        precision=precision,
+        engine=engine,
+        device=device,
+        k=k,
+        mode=mode,
     )
     answers = moeret.query_many(list(asked.values()), domains=domain, where=where)
     for name, answer in zip(asked, answers, strict=True):

@@ -20,6 +20,7 @@ def reindex(
     store: options.Store = None,
     model: options.Model = None,
     precision: options.PrecisionOption = None,
+    engine: options.EngineOption = None,
     device: options.Device = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -28,7 +29,9 @@ def reindex(
 
     Queries see the old tables until then. A killed run goes on where it was.
     """
-    moeret = options.open_store(quiet=quiet, store=store, model=model, precision=precision, device=device)
+    moeret = options.open_store(
+        quiet=quiet, store=store, model=model, precision=precision, engine=engine, device=device
+    )
     with render.phase(render.LOADING):
         reindexer = moeret.reindexer()
         plans = reindexer.plan(domains=domain, force=force)

@@ -55,12 +55,14 @@ def examine(resolved: Resolved) -> list[Finding]:
 
 
 def _machine(settings: Settings) -> Iterator[Finding]:
+    from moe_retrieval.engines.choice import choose_engine
     from moe_retrieval.engines.precision import pick_device, resolve_precision
 
     device = pick_device(settings.device or None)
     precision = resolve_precision(Precision.AUTO, device=device)
     yield Finding("ok", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    yield Finding("ok", "device", f"{device}, computes in {precision}")
+    engine = choose_engine(settings.engine, device=device, precision=precision, learned=False)
+    yield Finding("ok", "device", f"{device}, computes in {precision} by {engine}")
 
 
 def _packages() -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import numpy as np
 from moe_retrieval.engines.averaging import TextVectors
 from moe_retrieval.engines.batches import plan_batches
 from moe_retrieval.engines.bundled import BUNDLED, BUNDLED_NAME, find_model
+from moe_retrieval.engines.choice import choose_engine, load_engine
 from moe_retrieval.engines.precision import pick_device, resolve_precision
 from moe_retrieval.engines.tokens import Tokens
 from moe_retrieval.errors import UsageError
@@ -18,7 +20,7 @@ from moe_retrieval.fingerprint import FingerprintParts, domain_fingerprint
 from moe_retrieval.model.packs import check_fit, open_pack, pack_sha, select_expert
 from moe_retrieval.model.source import check_pooling
 from moe_retrieval.model.weights import join_digests, read_tensors
-from moe_retrieval.types import GENERAL, Precision
+from moe_retrieval.types import GENERAL, EngineName, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +51,8 @@ class Encoder:
         *,
         packs: Mapping[str, Pack],
         precision: Precision = Precision.AUTO,
+        engine: EngineName = EngineName.AUTO,
+        cache: Path | None = None,
         device: str | None = None,
         max_length: int | None = None,
         query_prompt: str = "",
@@ -64,6 +68,8 @@ class Encoder:
         self.pooling = check_pooling(pooling or source.pooling)
         self._packs = dict(packs)
         self._wanted = Precision(precision)
+        self._wanted_engine = EngineName(engine)
+        self._cache = cache
         self._device = device
         self._loading = threading.Lock()
         self._engine: Engine | None = None
@@ -83,6 +89,8 @@ class Encoder:
         *,
         experts: Mapping[str, Path] | None = None,
         precision: Precision = Precision.AUTO,
+        engine: EngineName = EngineName.AUTO,
+        cache: Path | None = None,
         device: str | None = None,
         max_length: int | None = None,
         query_prompt: str = "",
@@ -95,6 +103,8 @@ class Encoder:
             model: None or "bundled", a model folder, or a hub id.
             experts: domain -> folder of an exported expert; they come before those inside the model.
             precision: number format; auto is bf16 where the device computes in it.
+            engine: what computes; auto is the fastest that is installed for the device.
+            cache: folder for exported graphs (OpenVINO, onnxruntime); None: the user's cache.
             device: a torch device; None: cuda where there is one, else cpu.
             max_length: tokens per window; None: the model's own limit.
             query_prompt: put before every query; empty: the one the model's folder names, if any.
@@ -114,6 +124,8 @@ class Encoder:
             source,
             packs=packs,
             precision=precision,
+            engine=engine,
+            cache=cache,
             device=device,
             max_length=max_length,
             query_prompt=query_prompt,
@@ -164,7 +176,9 @@ class Encoder:
     def _encode(
         self, texts: Sequence[str], *, domain: str, prompt: str, progress: Callable[[int], None] | None
     ) -> NDArray[np.float32]:
-        return self._across(texts, experts=[self.expert_of(domain)], prompt=prompt, progress=progress)[0]
+        found = self._across(texts, experts=[self.expert_of(domain)], prompt=prompt, progress=progress)
+        vectors: NDArray[np.float32] = found[0]
+        return vectors
 
     def _across(
         self,
@@ -183,7 +197,7 @@ class Encoder:
         engine = self._loaded()
         lengths = [len(window) for window in flat]
         for batch in plan_batches(lengths, budget=engine.budget):
-            found = engine.embed_across([flat[place] for place in batch], experts=experts)
+            found = engine.embed([flat[place] for place in batch], experts=experts)
             # an empty text has special tokens only, and still counts
             weights = [max(1, lengths[place] - tokens.special) for place in batch]
             done = [out.add(batch, part, weights=weights) for out, part in zip(outs, found, strict=True)]
@@ -198,17 +212,24 @@ class Encoder:
             return self._engine
 
     def _load_engine(self) -> Engine:
-        from moe_retrieval.engines.torch_engine import TorchEngine
-
         inside = {self.expert_of(domain): number for domain, number in self._inside.items()}
         packed = {pack.sha: pack for pack in self._packs.values()}
-        return TorchEngine.load(
+        return load_engine(
+            self.engine,
             self.source,
             experts={**inside, **packed},
             pooling=self.pooling,
             precision=self.precision,
             device=self.device,
+            trunk=self._shared(),
+            cache=self._cache,
         )
+
+    def _shared(self) -> str:
+        """Digest of what an expert's graph holds besides the expert."""
+        digests = self._digests
+        config = json.dumps(dict(self.source.config), sort_keys=True)
+        return join_digests([digests.trunk, digests.expert(), *sorted(digests.rows_of(0).values()), config])
 
     # --- tokens -------------------------------------------------------------------------------------------
 
@@ -260,6 +281,21 @@ class Encoder:
     def precision(self) -> Precision:
         """The number format that is used: fp32 or bf16."""
         return resolve_precision(self._wanted, device=self.device)
+
+    @cached_property
+    def engine(self) -> EngineName:
+        """What computes the vectors.
+
+        Raises:
+            MissingExtraError: the engine that was asked for is not installed.
+            UsageError: it cannot run this model, on this device, or in this number format.
+        """
+        return choose_engine(
+            self._wanted_engine,
+            device=self.device,
+            precision=self.precision,
+            learned=self.source.roster.learned,
+        )
 
     @cached_property
     def domains(self) -> tuple[str, ...]:

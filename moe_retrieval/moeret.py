@@ -254,6 +254,8 @@ class Moeret:
         return EncoderChoice(
             model=settings.model,
             precision=settings.precision,
+            engine=settings.engine,
+            cache=settings.cache,
             device=settings.device,
             max_length=settings.max_length,
             query_prompt=settings.query_prompt,

@@ -18,7 +18,7 @@ from pydantic_settings import (
 )
 
 from moe_retrieval.errors import SettingsError, did_you_mean
-from moe_retrieval.types import Mode, Precision
+from moe_retrieval.types import EngineName, Mode, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +47,9 @@ class Settings(BaseSettings):
     model: str = Field(
         "", description="folder or hub id of the encoder; empty: what the store was written with"
     )
-    precision: Precision = Field(Precision.AUTO, description="auto, fp32 or bf16")
+    precision: Precision = Field(Precision.AUTO, description="auto, fp32, bf16, or int8 (onnx)")
+    engine: EngineName = Field(EngineName.AUTO, description="auto, torch, openvino or onnx")
+    cache: Path | None = Field(None, description="folder for exported graphs; not set: the user's cache")
     device: str = Field("", description="torch device; empty: cuda where there is one, else cpu")
     max_length: int = Field(0, ge=0, le=8192, description="tokens per text; 0: the model's own limit")
     query_prompt: str | None = Field(
@@ -68,12 +70,12 @@ class Settings(BaseSettings):
     mass: float = Field(0.9, gt=0, le=1, description="probability that the routed domains must hold together")
     budget: int = Field(1500, ge=1, description="tokens of an assembled context")
 
-    @field_validator("mode", "precision", mode="before")
+    @field_validator("mode", "precision", "engine", mode="before")
     @classmethod
     def _in_any_case(cls, value: Any) -> Any:
         return value.strip().lower() if isinstance(value, str) else value
 
-    @field_validator("store", mode="before")
+    @field_validator("store", "cache", mode="before")
     @classmethod
     def _place(cls, value: Any) -> Any:
         return _folder(value) if isinstance(value, str | Path) else value

@@ -26,11 +26,24 @@ class Mode(StrEnum):
 
 
 class Precision(StrEnum):
-    """Number format of the encoder; `auto` is bf16 where the device computes in it, else fp32."""
+    """Number format of the encoder; `auto` is bf16 where the device computes in it, else fp32.
+
+    `int8` stands for weights of 8 bits, which change rankings: it is never chosen unasked.
+    """
 
     AUTO = "auto"
     FP32 = "fp32"
     BF16 = "bf16"
+    INT8 = "int8"
+
+
+class EngineName(StrEnum):
+    """What computes the vectors; `auto` is the fastest that is installed for the device."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    OPENVINO = "openvino"
+    ONNX = "onnx"
 
 
 class ContextFormat(StrEnum):

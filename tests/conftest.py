@@ -9,6 +9,7 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["MOERET_ENGINE"] = "torch"  # no graph is exported where engines are not the subject
 from tests.tiny_model import build_tiny_bert
 
 ROOT = Path(__file__).parents[1]
@@ -27,3 +28,5 @@ def _settings_of_this_machine_do_not_count(
     for name in [name for name in os.environ if name.startswith("MOERET_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))
+    monkeypatch.setenv("MOERET_ENGINE", "torch")
+    monkeypatch.setenv("MOERET_CACHE", str(tmp_path_factory.getbasetemp() / "graphs"))

@@ -1,14 +1,12 @@
-"""A small random BERT as a model folder, the same for the same seed: real files, no download."""
+"""Small random models as folders, the same for the same seed: real files, no download."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from moe_retrieval.model.bert import MoEBertModel
 
 WORDS = (  # noqa: SIM905 - reads better as a sentence
     "the a of in and heart lung skin attack disease patient risk drug dose trial blood pressure "
@@ -20,12 +18,32 @@ def build_tiny_bert(
     folder: Path, *, seed: int = 0, dim: int = 32, layers: int = 2, max_length: int = 32
 ) -> Path:
     """Write configuration, weights, tokenizer and the sentence-transformers files; returns `folder`."""
+    return build_tiny(folder, "bert", seed=seed, dim=dim, layers=layers, max_length=max_length)
+
+
+FAMILIES = ("bert", "roberta", "xlm-roberta", "mpnet", "modernbert")
+_OF_FAMILY: dict[str, dict[str, object]] = {
+    "bert": {},
+    "roberta": {"pad_token_id": 1},
+    "xlm-roberta": {"pad_token_id": 1},
+    "mpnet": {"pad_token_id": 1},
+    # a window of 8 tokens in two of three layers, so that it matters which layers have it
+    "modernbert": {"pad_token_id": 0, "local_attention": 8, "cls_token_id": 2, "sep_token_id": 3},
+}
+
+
+def build_tiny(
+    folder: Path, family: str, *, seed: int = 0, dim: int = 32, layers: int = 2, max_length: int = 32
+) -> Path:
+    """As `build_tiny_bert`, of any family."""
     import torch
-    from transformers import BertConfig, BertModel
+    from transformers import AutoConfig, AutoModel
 
     folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = _write_tokenizer(folder / "tokenizer.json")
-    config = BertConfig(
+    special = _OF_FAMILY[family]
+    vocabulary = _write_tokenizer(folder / "tokenizer.json", pad=int(str(special.get("pad_token_id", 0))))
+    config = AutoConfig.for_model(
+        family,
         vocab_size=vocabulary,
         hidden_size=dim,
         num_hidden_layers=layers,
@@ -33,10 +51,11 @@ def build_tiny_bert(
         intermediate_size=2 * dim,
         max_position_embeddings=64,
         initializer_range=0.3,  # far from linear, so that a wrong expert shows
+        **special,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = BertModel(config)
+        model = AutoModel.from_config(config)
     model.save_pretrained(folder)
     _write(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
     _write(folder / "modules.json", _modules())
@@ -47,7 +66,7 @@ def build_tiny_bert(
     return folder
 
 
-def different(model: MoEBertModel, *names: str) -> MoEBertModel:
+def different(model: Any, *names: str) -> Any:
     """`model` with experts of these names added, each with weights of its own."""
     import torch
 
@@ -58,10 +77,9 @@ def different(model: MoEBertModel, *names: str) -> MoEBertModel:
         generator = torch.Generator().manual_seed(seed)
         number = surgery.expert_number(model, name)
         with torch.no_grad():
-            for layer in model.encoder.layer:
-                if layer.experts is not None:
-                    for weight in layer.experts[number].parameters():
-                        weight.add_(torch.randn(weight.shape, generator=generator) * 0.3)
+            for _, layer in model.expert_layers:
+                for weight in layer.experts[number].parameters():
+                    weight.add_(torch.randn(weight.shape, generator=generator) * 0.3)
     return model
 
 
@@ -73,13 +91,12 @@ def _modules() -> list[dict[str, object]]:
     ]
 
 
-def _write_tokenizer(path: Path) -> int:
+def _write_tokenizer(path: Path, *, pad: int = 0) -> int:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + list("0123456789.,:;?!-[]()")
     pieces = [
-        "[PAD]",
-        "[UNK]",
+        *(["[PAD]", "[UNK]"] if pad == 0 else ["[UNK]", "[PAD]"]),
         "[CLS]",
         "[SEP]",
         "[MASK]",
@@ -93,7 +110,11 @@ def _write_tokenizer(path: Path) -> int:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     ends = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    tokenizer.post_processor = (
+        processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+        if pad == 0
+        else processors.RobertaProcessing(ends[1], ends[0])
+    )
     tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
     tokenizer.enable_truncation(8)  # like many published files: a loader must switch it off
     tokenizer.save(str(path))

@@ -21,12 +21,8 @@ class Engine(Protocol):
         """How much one call should carry to be fast."""
         ...
 
-    def embed(self, token_ids: Sequence[Sequence[int]], *, expert: str) -> NDArray[np.float32]:
-        """Pooled vectors (n, dim), not normalised, of token ids that include the special tokens."""
-        ...
-
-    def embed_across(
-        self, token_ids: Sequence[Sequence[int]], *, experts: Sequence[str]
-    ) -> NDArray[np.float32]:
-        """As `embed`, (experts, n, dim): the same texts under each of several experts."""
+    def embed(self, token_ids: Sequence[Sequence[int]], *, experts: Sequence[str]) -> NDArray[np.float32]:
+        """Pooled vectors (experts, n, dim), not normalised, of the same texts under each expert; token ids
+        include the special tokens.
+        """
         ...

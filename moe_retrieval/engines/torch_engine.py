@@ -71,27 +71,14 @@ class TorchEngine:
             raise ModelError(f"the device {device!r} cannot be used: {error}", hint="--device cpu") from error
         return cls(source, experts=experts, pooling=pooling, precision=precision, device=device)
 
-    def embed(self, token_ids: Sequence[Sequence[int]], *, expert: str) -> NDArray[np.float32]:
-        """Pooled vectors (n, dim), not normalised; rows in the order given.
-
-        Raises:
-            ModelError: the expert is unknown, or does not fit the model.
-        """
-        return self._run(token_ids, experts=[expert])[0]
-
-    def embed_across(
-        self, token_ids: Sequence[Sequence[int]], *, experts: Sequence[str]
-    ) -> NDArray[np.float32]:
-        """Pooled vectors (experts, n, dim) of the same texts under each expert, in one batch.
+    def embed(self, token_ids: Sequence[Sequence[int]], *, experts: Sequence[str]) -> NDArray[np.float32]:
+        """Pooled vectors (experts, n, dim), not normalised, of the same texts under each expert: one batch.
 
         The layers below the first one with experts run once.
 
         Raises:
             ModelError: an expert is unknown, or does not fit the model.
         """
-        return self._run(token_ids, experts=experts)
-
-    def _run(self, token_ids: Sequence[Sequence[int]], *, experts: Sequence[str]) -> NDArray[np.float32]:
         import torch
 
         slots = [self._slot(expert) for expert in experts]

@@ -43,14 +43,16 @@ class InputRows(nn.Module):
     def forward(self, ids: Tensor, table: nn.Embedding) -> Tensor:
         """Ids (texts, tokens) -> (texts, tokens, width); ids from the table's end on are the words."""
         if self.words is None:
-            embedded = table(ids)
+            embedded: Tensor = table(ids)
         else:
             base = table.num_embeddings
             own = self.words[(ids - base).clamp(min=0)]
             embedded = torch.where((ids >= base).unsqueeze(-1), own, table(ids.clamp(max=base - 1)))
         if self.token is None:
             return embedded
-        first = self.token.expand(len(embedded), 1, -1).to(embedded.dtype)
+        first = (
+            torch.zeros_like(embedded[:, :1]) + self.token
+        )  # an expand() would fix the batch in a traced graph
         return torch.cat([first, embedded[:, 1:]], dim=1)
 
 
@@ -189,7 +191,7 @@ class ExpertModel:
             specified_expert_loss=losses.specified_expert,
         )
 
-    def _gate_weights(self) -> list[nn.Parameter]:
+    def _gate_weights(self) -> list[Tensor]:
         modules: Any = self.modules()  # type: ignore[attr-defined]
         return [module.weight for module in modules if isinstance(module, Gate)]
 

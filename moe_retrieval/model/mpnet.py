@@ -123,7 +123,8 @@ class MoEMPNetModel(ExpertModel, PlannedMPNet):  # type: ignore[misc]
 
     def positions_of(self, ids: Tensor) -> Tensor | None:
         mask = ids.ne(self.config.pad_token_id).long()
-        return torch.cumsum(mask, dim=1) * mask + self.config.pad_token_id
+        positions: Tensor = torch.cumsum(mask, dim=1) * mask + self.config.pad_token_id
+        return positions
 
     def restore_buffers(self) -> None:
         """Make the buffers that no weights file holds, after the model was built without memory."""

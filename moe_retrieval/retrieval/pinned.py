@@ -10,7 +10,7 @@ from moe_retrieval.encoder import Encoder
 from moe_retrieval.engines.bundled import BUNDLED
 from moe_retrieval.errors import ModelMismatchError, StaleDomainError
 from moe_retrieval.retrieval.candidates import live_experts
-from moe_retrieval.types import Precision
+from moe_retrieval.types import EngineName, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +29,8 @@ class EncoderChoice:
 
     model: str = ""
     precision: Precision = Precision.AUTO
+    engine: EngineName = EngineName.AUTO
+    cache: Path | None = None
     device: str = ""
     max_length: int = 0
     query_prompt: str | None = None
@@ -77,6 +79,8 @@ def load_encoder(
         choice.model or _place(recorded) or None,
         experts=experts,
         precision=_precision(generation, choice.precision),
+        engine=choice.engine,
+        cache=choice.cache,
         device=choice.device or None,
         max_length=choice.max_length or int(recorded.get("max_length", 0)) or None,
         query_prompt=_chosen(choice.query_prompt, recorded.get("query_prompt")),

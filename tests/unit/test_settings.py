@@ -117,7 +117,7 @@ def test_a_bad_value_is_an_error_that_names_its_layer(layers: Layers, layer: str
         ("k", 10_001, "a whole number from 1 to 10000"),
         ("max_length", -1, "a whole number from 0 to 8192"),
         ("mode", "speech", "one of hybrid, vector, text"),
-        ("precision", "half", "one of auto, fp32, bf16"),
+        ("precision", "half", "one of auto, fp32, bf16, int8"),
         ("mass", 0.0, "a number above 0, at most 1"),
         ("recall", 1.5, "a number above 0, at most 1"),
         ("publish_seconds", 0, "a number above 0"),
