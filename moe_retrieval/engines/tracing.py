@@ -49,7 +49,7 @@ def traceable(source: ModelSource, place: Pack | int) -> tuple[torch.nn.Module, 
 
     model = load_single(source, place).float().requires_grad_(requires_grad=False)
     if source.family == "modernbert":
-        # under a window, padding sees nothing: a graph's fused attention makes that NaN, the plain one does not
+        # under a window padding sees nothing, of which a graph's fused attention makes NaN, the plain one not
         model.set_attn_implementation("eager")
     ids = torch.arange(5, 29).view(2, 12) % source.config["vocab_size"]
     mask = torch.ones_like(ids)

@@ -44,7 +44,7 @@ def load(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Callable[...,
     def loaded(engine: str, precision: str = "fp32", place: Path = cache) -> Encoder:
         return Encoder.load(
             tiny, experts=packs, engine=engine, precision=precision, device="cpu", cache=place
-        )  # type: ignore[arg-type]
+        )
 
     return loaded
 
@@ -91,8 +91,8 @@ def test_two_threads_with_different_domains_do_not_disturb_each_other(
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_family_can_be_exported(tmp_path: Path, cache: Path, engine: str, family: str) -> None:
     folder = build_tiny(tmp_path, family, seed=2)
-    plain = Encoder.load(folder, engine="torch", precision="fp32", device="cpu")  # type: ignore[arg-type]
-    graph = Encoder.load(folder, engine=engine, precision="fp32", device="cpu", cache=cache)  # type: ignore[arg-type]
+    plain = Encoder.load(folder, engine="torch", precision="fp32", device="cpu")
+    graph = Encoder.load(folder, engine=engine, precision="fp32", device="cpu", cache=cache)
     np.testing.assert_allclose(graph.encode_document(TEXTS), plain.encode_document(TEXTS), atol=1e-5)
 
 
@@ -104,7 +104,7 @@ def cosines(one: Any, other: Any) -> Any:
 def test_bf16_stays_close_on_the_bundled_encoder(cache: Path, engine: str) -> None:
     texts = ["does aspirin lower the risk of stroke?", "Home oxygen in COPD. " * 12, "malaria", "joint pain"]
     exact, half = (
-        Encoder.load(engine=engine, precision=precision, device="cpu", cache=cache).encode_document(texts)  # type: ignore[arg-type]
+        Encoder.load(engine=engine, precision=precision, device="cpu", cache=cache).encode_document(texts)
         for precision in ("fp32", "bf16")
     )
     assert cosines(exact, half).min() > 0.9995
@@ -128,7 +128,7 @@ def test_a_domain_token_and_words_are_part_of_the_graph(tmp_path: Path, cache: P
     folder = surgery.save(model, tmp_path / "saved", like=tiny)
     texts = ["heartattack risk", "risk of a heartattack", "risk"]
     found = {
-        (engine, domain): Encoder.load(  # type: ignore[call-arg]
+        (engine, domain): Encoder.load(
             folder, engine=engine, precision="fp32", device="cpu", cache=cache
         ).encode_document(texts, domain=domain)
         for engine in ("torch", *ENGINES)
