@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import threading
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moe_retrieval.engines.averaging import TextVectors
-from moe_retrieval.engines.batches import plan_batches
+from moe_retrieval.domain_experts import DomainExperts
 from moe_retrieval.engines.bundled import BUNDLED, BUNDLED_NAME, find_model
 from moe_retrieval.engines.choice import choose_engine, load_engine
 from moe_retrieval.engines.precision import pick_device, resolve_precision
-from moe_retrieval.engines.tokens import Tokens
-from moe_retrieval.errors import UsageError
+from moe_retrieval.engines.tokens import Tokens, window_length
+from moe_retrieval.engines.windows import embed_texts
 from moe_retrieval.fingerprint import FingerprintParts, domain_fingerprint
-from moe_retrieval.model.packs import check_fit, open_pack, pack_sha, select_expert
+from moe_retrieval.model.packs import open_pack
 from moe_retrieval.model.source import check_pooling
-from moe_retrieval.model.weights import join_digests, read_tensors
 from moe_retrieval.types import GENERAL, EngineName, Precision
 
 if TYPE_CHECKING:
@@ -31,9 +29,20 @@ if TYPE_CHECKING:
     from moe_retrieval.engines.engine import Engine
     from moe_retrieval.model.packs import Pack
     from moe_retrieval.model.source import ModelSource
-    from moe_retrieval.model.weights import Digests
 
-_SHORTEST, _LONGEST = 8, 8_192
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderOptions:
+    """What `Encoder.load` was told; None, "" and auto leave it to the model's folder and the device."""
+
+    precision: Precision
+    engine: EngineName
+    cache: Path | None
+    device: str | None
+    max_length: int | None
+    query_prompt: str
+    document_prompt: str
+    pooling: str | None
 
 
 class Encoder:
@@ -42,45 +51,23 @@ class Encoder:
     Attributes:
         name: name of the model.
         dim: width of the vectors.
+        experts: which expert serves which domain.
         max_length: tokens a model sees at once, special tokens included; longer texts are encoded in windows.
     """
 
-    def __init__(
-        self,
-        source: ModelSource,
-        *,
-        packs: Mapping[str, Pack],
-        precision: Precision = Precision.AUTO,
-        engine: EngineName = EngineName.AUTO,
-        cache: Path | None = None,
-        device: str | None = None,
-        max_length: int | None = None,
-        query_prompt: str = "",
-        document_prompt: str = "",
-        pooling: str | None = None,
-    ) -> None:
+    def __init__(self, source: ModelSource, *, packs: Mapping[str, Pack], options: EncoderOptions) -> None:
         self.source = source
         self.name = source.name
         self.dim = source.dim
-        self.max_length = _length(max_length, source)
-        self.query_prompt = query_prompt or source.prompts.get("query", "")
-        self.document_prompt = document_prompt or source.prompts.get("document", "")
-        self.pooling = check_pooling(pooling or source.pooling)
-        self._packs = dict(packs)
-        self._wanted = Precision(precision)
-        self._wanted_engine = EngineName(engine)
-        self._cache = cache
-        self._device = device
+        self.max_length = window_length(source, options.max_length)
+        self.query_prompt = options.query_prompt or source.prompts.get("query", "")
+        self.document_prompt = options.document_prompt or source.prompts.get("document", "")
+        self.pooling = check_pooling(options.pooling or source.pooling)
+        self.experts = DomainExperts(source, packs)
+        self._options = options
         self._loading = threading.Lock()
         self._engine: Engine | None = None
         self._extended: dict[str, Tokens] = {}
-        if self._packs and source.roster.learned:
-            raise UsageError(
-                f"{self.name} chooses its experts by a learned gate; experts of domains cannot be added",
-                hint="give a model whose routing is index",
-            )
-        for pack in self._packs.values():
-            check_fit(pack, self._digests, name=self.name)
 
     @classmethod
     def load(
@@ -120,11 +107,9 @@ class Encoder:
         """
         source = find_model(model)
         packs = {domain: open_pack(folder) for domain, folder in sorted((experts or {}).items())}
-        return cls(
-            source,
-            packs=packs,
-            precision=precision,
-            engine=engine,
+        options = EncoderOptions(
+            precision=Precision(precision),
+            engine=EngineName(engine),
             cache=cache,
             device=device,
             max_length=max_length,
@@ -132,6 +117,7 @@ class Encoder:
             document_prompt=document_prompt,
             pooling=pooling,
         )
+        return cls(source, packs=packs, options=options)
 
     # --- vectors ------------------------------------------------------------------------------------------
 
@@ -141,7 +127,9 @@ class Encoder:
         Raises:
             BadVectorError: the model gave a vector that is not finite, or zero.
         """
-        return self._encode(texts, domain=domain, prompt=self.query_prompt, progress=None)
+        vectors: NDArray[np.float32]
+        (vectors,) = self._across(texts, experts=[self.expert_of(domain)], prompt=self.query_prompt)
+        return vectors
 
     def encode_document(
         self, texts: Sequence[str], *, domain: str = GENERAL, progress: Callable[[int], None] | None = None
@@ -151,7 +139,10 @@ class Encoder:
         Raises:
             BadVectorError: the model gave a vector that is not finite, or zero.
         """
-        return self._encode(texts, domain=domain, prompt=self.document_prompt, progress=progress)
+        experts = [self.expert_of(domain)]
+        vectors: NDArray[np.float32]
+        (vectors,) = self._across(texts, experts=experts, prompt=self.document_prompt, progress=progress)
+        return vectors
 
     def encode_query_across(self, texts: Sequence[str], *, domains: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors (domains, n, dim) of the same queries, by each domain's expert.
@@ -164,21 +155,14 @@ class Encoder:
         """
         experts = [self.expert_of(domain) for domain in domains]
         # words of its own make a domain's token ids its own, too
-        alike = [one for one in dict.fromkeys(experts) if one not in self._words]
-        lonely = [one for one in dict.fromkeys(experts) if one in self._words]
+        alike = [one for one in dict.fromkeys(experts) if one not in self.experts.words]
+        lonely = [one for one in dict.fromkeys(experts) if one in self.experts.words]
         vectors: dict[str, NDArray[np.float32]] = {}
         for group in [alike, *([one] for one in lonely)]:
             if group:
                 found = self._across(texts, experts=group, prompt=self.query_prompt)
                 vectors |= dict(zip(group, found, strict=True))
         return np.stack([vectors[expert] for expert in experts])
-
-    def _encode(
-        self, texts: Sequence[str], *, domain: str, prompt: str, progress: Callable[[int], None] | None
-    ) -> NDArray[np.float32]:
-        found = self._across(texts, experts=[self.expert_of(domain)], prompt=prompt, progress=progress)
-        vectors: NDArray[np.float32] = found[0]
-        return vectors
 
     def _across(
         self,
@@ -189,21 +173,15 @@ class Encoder:
         progress: Callable[[int], None] | None = None,
     ) -> NDArray[np.float32]:
         """Unit vectors (experts, n, dim); experts that are several have no words of their own."""
-        tokens = self._tokens_of(experts[0])
-        windows = tokens.windows(texts, prompt=prompt)
-        flat = [window for own in windows for window in own]
-        owners = np.repeat(np.arange(len(texts)), [len(own) for own in windows])
-        outs = [TextVectors(owners, texts=len(texts), dim=self.dim) for _ in experts]
-        engine = self._loaded()
-        lengths = [len(window) for window in flat]
-        for batch in plan_batches(lengths, budget=engine.budget):
-            found = engine.embed([flat[place] for place in batch], experts=experts)
-            # an empty text has special tokens only, and still counts
-            weights = [max(1, lengths[place] - tokens.special) for place in batch]
-            done = [out.add(batch, part, weights=weights) for out, part in zip(outs, found, strict=True)]
-            if progress is not None:
-                progress(done[0])
-        return np.stack([out.finished() for out in outs])
+        return embed_texts(
+            self._loaded(),
+            self._tokens_of(experts[0]),
+            texts,
+            experts=experts,
+            dim=self.dim,
+            prompt=prompt,
+            progress=progress,
+        )
 
     def _loaded(self) -> Engine:
         with self._loading:
@@ -212,24 +190,16 @@ class Encoder:
             return self._engine
 
     def _load_engine(self) -> Engine:
-        inside = {self.expert_of(domain): number for domain, number in self._inside.items()}
-        packed = {pack.sha: pack for pack in self._packs.values()}
         return load_engine(
             self.engine,
             self.source,
-            experts={**inside, **packed},
+            experts=self.experts.places,
             pooling=self.pooling,
             precision=self.precision,
             device=self.device,
-            trunk=self._shared(),
-            cache=self._cache,
+            trunk=self.experts.shared(),
+            cache=self._options.cache,
         )
-
-    def _shared(self) -> str:
-        """Digest of what an expert's graph holds besides the expert."""
-        digests = self._digests
-        config = json.dumps(dict(self.source.config), sort_keys=True)
-        return join_digests([digests.trunk, digests.expert(), *sorted(digests.rows_of(0).values()), config])
 
     # --- tokens -------------------------------------------------------------------------------------------
 
@@ -239,22 +209,13 @@ class Encoder:
 
     def _tokens_of(self, expert: str) -> Tokens:
         """The tokenizer under an expert: with its own words, where it has any."""
+        if (words := self.experts.words.get(expert)) is None:
+            return self._tokens
         with self._loading:
-            if expert in self._words and expert not in self._extended:
-                self._extended[expert] = self._tokens.with_words(
-                    self._words[expert], first=self.source.config["vocab_size"]
-                )
-        return self._extended.get(expert, self._tokens)
-
-    @cached_property
-    def _words(self) -> dict[str, Sequence[str]]:
-        """Words that are one token for an expert alone."""
-        inside = {
-            self.expert_of(domain): self.source.roster.vocabulary.get(self.source.experts[number], ())
-            for domain, number in self._inside.items()
-        }
-        packed = {pack.sha: pack.words for pack in self._packs.values()}
-        return {expert: words for expert, words in {**inside, **packed}.items() if words}
+            if expert not in self._extended:
+                size = self.source.config["vocab_size"]
+                self._extended[expert] = self._tokens.with_words(words, first=size)
+            return self._extended[expert]
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, without special tokens."""
@@ -275,47 +236,37 @@ class Encoder:
     @cached_property
     def device(self) -> str:
         """Where vectors are computed."""
-        return pick_device(self._device)
+        return pick_device(self._options.device)
 
     @cached_property
     def precision(self) -> Precision:
         """The number format that is used: fp32 or bf16."""
-        return resolve_precision(self._wanted, device=self.device)
+        return resolve_precision(self._options.precision, device=self.device)
 
     @cached_property
     def engine(self) -> EngineName:
-        """What computes the vectors.
-
-        Raises:
-            MissingExtraError: the engine that was asked for is not installed.
-            UsageError: it cannot run this model, on this device, or in this number format.
-        """
+        """What computes the vectors; it may be refused, as `choose_engine` says."""
         return choose_engine(
-            self._wanted_engine,
+            self._options.engine,
             device=self.device,
             precision=self.precision,
             learned=self.source.roster.learned,
         )
 
-    @cached_property
+    @property
     def domains(self) -> tuple[str, ...]:
         """Domains that have an expert of their own."""
-        return tuple(sorted({*self._packs, *self._inside}))
+        return self.experts.domains
 
     def expert_of(self, domain: str) -> str:
         """sha256 of the domain's expert, or "general"."""
-        if domain in self._packs:
-            return self._packs[domain].sha
-        number = self._inside.get(domain)
-        return GENERAL if number is None else self._inside_shas[number]
+        return self.experts.name(domain)
 
     def fingerprint(self, domain: str) -> str:
         """Hash of what decides this domain's vectors; domains with equal ones share a space."""
-        layers, rows = self._own(domain)
-        learned = self.source.roster.learned
         parts = FingerprintParts(
-            trunk=self._digests.trunk,
-            expert=self._digests.all_experts() if learned else self._digests.expert(layers),
+            trunk=self.experts.digests.trunk,
+            expert=self.experts.feed_forward(domain),
             tokenizer=self._tokens.digest,
             query_prompt=self.query_prompt,
             document_prompt=self.document_prompt,
@@ -324,8 +275,8 @@ class Encoder:
             dim=self.dim,
             routing=self.source.routing,
             lower_case=self.source.lower_case,
-            token_row=self._digests.row("token", rows),
-            vocabulary=self._vocabulary(domain, rows),
+            token_row=self.experts.token_row(domain),
+            vocabulary=self.experts.vocabulary(domain),
         )
         return domain_fingerprint(parts)
 
@@ -335,8 +286,8 @@ class Encoder:
             "name": self.name,
             "path": BUNDLED if self.name == BUNDLED_NAME else str(self.source.folder.resolve()),
             "family": self.source.family,
-            "trunk": self._digests.trunk,
-            "general": self._digests.expert(),
+            "trunk": self.experts.digests.trunk,
+            "general": self.experts.digests.expert(),
             "tokenizer": self._tokens.digest,
             "pooling": self.pooling,
             "max_length": str(self.max_length),
@@ -344,54 +295,3 @@ class Encoder:
             "query_prompt": self.query_prompt,
             "document_prompt": self.document_prompt,
         }
-
-    @cached_property
-    def _digests(self) -> Digests:
-        return self.source.digests()
-
-    @cached_property
-    def _inside(self) -> dict[str, int]:
-        """Domain -> number of its expert, for experts that are part of the model folder and not of a pack."""
-        numbers = {
-            domain: self.source.experts.index(expert) for domain, expert in self.source.domains.items()
-        }
-        if self.source.roster.learned:
-            return {}  # a gate mixes them: no domain has an expert of its own
-        return {domain: number for domain, number in numbers.items() if number and domain not in self._packs}
-
-    @cached_property
-    def _inside_shas(self) -> dict[int, str]:
-        tensors = read_tensors(self.source.weights)
-        said = self.source.roster.vocabulary
-        return {
-            number: pack_sha(select_expert(tensors, number), words=said.get(self.source.experts[number], ()))
-            for number in set(self._inside.values())
-        }
-
-    def _own(self, domain: str) -> tuple[Mapping[int, str], Mapping[str, str]]:
-        """Digests of what is the domain's own: feed-forwards by layer, embeddings by part."""
-        if domain in self._packs:
-            return self._pack_digests[self._packs[domain].sha]
-        number = self._inside.get(domain, 0)
-        return self._digests.feed_forward[number], self._digests.rows_of(number)
-
-    def _vocabulary(self, domain: str, rows: Mapping[str, str]) -> str:
-        """Digest of the words that are one token for this domain alone, and of their embeddings."""
-        words = self._words.get(self.expert_of(domain), ())
-        return join_digests([*words, self._digests.row("words", rows)]) if words else ""
-
-    @cached_property
-    def _pack_digests(self) -> dict[str, tuple[Mapping[int, str], Mapping[str, str]]]:
-        return {pack.sha: pack.digests(self._digests) for pack in self._packs.values()}
-
-
-def _length(wanted: int | None, source: ModelSource) -> int:
-    """The window length: what was asked for, within what the model's positions allow."""
-    if not wanted:
-        return source.max_length
-    most = min(_LONGEST, source.positions)
-    if not _SHORTEST <= wanted <= most:
-        raise UsageError(
-            f"max_length is {wanted}", hint=f"{source.name} takes from {_SHORTEST} to {most} tokens"
-        )
-    return wanted

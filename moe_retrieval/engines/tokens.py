@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
+    from moe_retrieval.model.source import ModelSource
+
+_SHORTEST, _LONGEST = 8, 8_192
+
 Window = list[int]
 """Token ids of one stretch of a text, special tokens included: what the model sees at once."""
 
@@ -138,3 +142,19 @@ def _digest(file: Path) -> str:
     said.pop("padding", None)
     canonical = json.dumps(said, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def window_length(source: ModelSource, wanted: int | None) -> int:
+    """Tokens of a window: what was asked for, within what the model has positions for.
+
+    Raises:
+        UsageError: it is out of range.
+    """
+    if not wanted:
+        return source.max_length
+    most = min(_LONGEST, source.positions)
+    if not _SHORTEST <= wanted <= most:
+        raise UsageError(
+            f"max_length is {wanted}", hint=f"{source.name} takes from {_SHORTEST} to {most} tokens"
+        )
+    return wanted

@@ -104,7 +104,8 @@ def test_a_saved_router_routes_as_before(router: Router, tmp_path: Path) -> None
     again = Router.load(tmp_path / f"{router.save(tmp_path)}.safetensors")
     vectors = clouds()[0]
     assert again.domains == router.domains
-    assert np.array_equal(again.probabilities(vectors), router.probabilities(vectors))
+    # not bit for bit: how memory is aligned decides the order of a sum
+    np.testing.assert_allclose(again.probabilities(vectors), router.probabilities(vectors), atol=1e-12)
     assert len(list(tmp_path.iterdir())) == 1
 
 

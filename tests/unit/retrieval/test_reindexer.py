@@ -11,6 +11,7 @@ from moe_retrieval import Document, Encoder, Indexer, Moeret, Retriever, Store
 from moe_retrieval.errors import ModelError, StaleDomainError, UnknownDomainError, UsageError
 from moe_retrieval.retrieval.reindexer import Reindexer
 from moe_retrieval.settings import Settings
+from moe_retrieval.types import Precision
 from tests.tiny_model import build_tiny_bert, different
 
 HEART = [Document(f"h{n}", f"heart attack artery blood pressure {n}") for n in range(12)]
@@ -123,7 +124,8 @@ def test_queries_use_the_live_expert_until_the_reindex(filled: Store, tiny_model
 def test_a_reindexed_expert_changes_its_vectors_and_no_others(
     filled: Store, tiny_model: Path, expert: Path
 ) -> None:
-    moeret = Moeret.open(filled.path, settings=Settings(model=str(tiny_model)))
+    settings = Settings(model=str(tiny_model), precision=Precision.FP32)
+    moeret = Moeret.open(filled.path, settings=settings)
     before = entries(filled)
     moeret.register_expert("cvd", expert)
     moeret.reindex()
@@ -133,7 +135,8 @@ def test_a_reindexed_expert_changes_its_vectors_and_no_others(
     assert after["skin"] == before["skin"]
     view = filled.view(after["cvd"])
     contents = [text for batch in view.batches(("content",)) for text in batch["content"].to_pylist()]
-    fresh = Encoder.load(tiny_model, experts={"cvd": expert}).encode_document(contents, domain="cvd")
+    encoder = Encoder.load(tiny_model, experts={"cvd": expert}, precision=Precision.FP32)
+    fresh = encoder.encode_document(contents, domain="cvd")
     np.testing.assert_allclose(view.vectors(), fresh, atol=1e-5)
 
 
