@@ -12,6 +12,7 @@ import numpy as np
 from moe_retrieval.domain_experts import DomainExperts
 from moe_retrieval.engines.bundled import BUNDLED, BUNDLED_NAME, find_model
 from moe_retrieval.engines.choice import choose_engine, load_engine
+from moe_retrieval.engines.head import Head
 from moe_retrieval.engines.precision import pick_device, resolve_precision
 from moe_retrieval.engines.tokens import Tokens, window_length
 from moe_retrieval.engines.windows import embed_texts
@@ -64,6 +65,7 @@ class Encoder:
         self.document_prompt = options.document_prompt or source.prompts.get("document", "")
         self.pooling = check_pooling(options.pooling or source.pooling)
         self.experts = DomainExperts(source, packs)
+        self._head = Head.of(source)
         self._options = options
         self._loading = threading.Lock()
         self._engine: Engine | None = None
@@ -180,6 +182,7 @@ class Encoder:
             experts=experts,
             dim=self.dim,
             prompt=prompt,
+            head=self._head,
             progress=progress,
         )
 
@@ -270,7 +273,7 @@ class Encoder:
             tokenizer=self._tokens.digest,
             query_prompt=self.query_prompt,
             document_prompt=self.document_prompt,
-            pooling=self.pooling,
+            pooling=self.source.pooled(self.pooling),
             max_length=self.max_length,
             dim=self.dim,
             routing=self.source.routing,
@@ -289,7 +292,7 @@ class Encoder:
             "trunk": self.experts.digests.trunk,
             "general": self.experts.digests.expert(),
             "tokenizer": self._tokens.digest,
-            "pooling": self.pooling,
+            "pooling": self.source.pooled(self.pooling),
             "max_length": str(self.max_length),
             "dim": str(self.dim),
             "query_prompt": self.query_prompt,

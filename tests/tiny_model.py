@@ -58,6 +58,8 @@ def build_tiny(
         model = AutoModel.from_config(config)
     model.save_pretrained(folder)
     _write(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
+    named = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    _write(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **named})
     _write(folder / "modules.json", _modules())
     _write(
         folder / "1_Pooling" / "config.json",

@@ -83,6 +83,11 @@ class Tokens:
         prompted = [prompt + text for text in texts] if prompt else texts
         return [self._split(ids, head=head, room=room) for ids in self._ids(prompted)]
 
+    def cut(self, text: str, *, prompt: str = "") -> Window:
+        """Token ids of the beginning of a text, what does not fit left out."""
+        (ids,) = self._ids([prompt + text])
+        return [*self._first, *ids[: self.max_length - self.special], *self._last]
+
     def _split(self, ids: list[int], *, head: int, room: int) -> list[Window]:
         prompt, body = ids[:head], ids[head:]
         count = max(1, -(-len(body) // room))

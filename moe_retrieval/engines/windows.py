@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from moe_retrieval.engines.engine import Engine
+    from moe_retrieval.engines.head import Head
     from moe_retrieval.engines.tokens import Tokens
 
 
@@ -26,11 +27,12 @@ def embed_texts(
     experts: Sequence[str],
     dim: int,
     prompt: str = "",
+    head: Head | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> NDArray[np.float32]:
     """Unit vectors (experts, n, dim) of texts under experts that share a tokenizer.
 
-    `progress` hears after each batch how many texts got ready.
+    `head` follows the pooling of each window. `progress` hears after each batch how many texts got ready.
 
     Raises:
         BadVectorError: the model gave a vector that is not finite, or zero.
@@ -42,6 +44,7 @@ def embed_texts(
     lengths = [len(window) for window in flat]
     for batch in plan_batches(lengths, budget=engine.budget):
         found = engine.embed([flat[place] for place in batch], experts=experts)
+        found = found if head is None else head(found)
         # an empty text has special tokens only, and still counts
         weights = [max(1, lengths[place] - tokens.special) for place in batch]
         done = [out.add(batch, part, weights=weights) for out, part in zip(outs, found, strict=True)]

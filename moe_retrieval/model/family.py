@@ -89,6 +89,7 @@ class ExpertModel:
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         expert_ids: Tensor | None = None,
+        domain: str | None = None,
         fan_out: Tensor | None = None,
         expert_labels: Tensor | None = None,
         return_dict: bool | None = None,
@@ -103,6 +104,7 @@ class ExpertModel:
             position_ids: as in the family.
             inputs_embeds: embedded tokens, (batch, tokens, width).
             expert_ids: expert of each text, (batch,), or token, (batch, tokens); None: the first.
+            domain: in place of `expert_ids`, a domain of the configuration; its expert computes every text.
             fan_out: experts, (n,), under each of which every text is computed: rows come out (n * batch),
                 expert by expert, and the layers below the first one with experts run once.
             expert_labels: the expert that a learned gate should choose for each text, (batch,).
@@ -115,6 +117,8 @@ class ExpertModel:
         given = input_ids if input_ids is not None else inputs_embeds
         if given is None:
             raise ValueError("give input_ids or inputs_embeds")
+        if domain is not None and not self.config.learned:
+            expert_ids = torch.full((len(given),), expert_of(self.config, domain))
         if self.config.routing == "token_types":
             expert_ids = token_type_ids if expert_ids is None else expert_ids
             token_type_ids = None
@@ -204,6 +208,19 @@ class ExpertModel:
             init.copy_(module.weight, Gate(self.config).weight)
         elif isinstance(module, LowRankLinear):
             init.zeros_(module.up)
+
+
+def expert_of(config: Any, domain: str) -> int:
+    """Number of the expert that a domain uses; "general" is always one.
+
+    Raises:
+        ValueError: the model has no such domain.
+    """
+    if domain != "general" and domain not in config.domains:
+        known = ", ".join(sorted(config.domains)) or "no others"
+        raise ValueError(f"the model has no domain {domain!r}; it has general and {known}")
+    number: int = config.experts.index(config.domains.get(domain, "general"))
+    return number
 
 
 def _check_grad(gates: list[Tensor]) -> None:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from moe_retrieval.errors import ModelError
+from moe_retrieval.hashing import file_sha256
 from moe_retrieval.model.fields import FAMILIES, FieldError, positions, read_fields
 from moe_retrieval.model.roster import Roster, read_roster
 from moe_retrieval.model.weights import Digests, digests_of, read_tensors
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+_WIDEST = 65_536
 _POOLINGS = ("mean", "cls")
-_MODULES = ("Transformer", "Pooling", "Normalize")
+_MODULES = ("Transformer", "ExpertTransformer", "Pooling", "ExpertHead", "Normalize")
+HEAD = "2_Head"
+"""Folder of the pooling head beside the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +39,13 @@ class ModelSource:
     lower_case: bool = False
     prompts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     roster: Roster = field(default_factory=Roster)
+    head: Path | None = None
+    outputs: int = 0
 
     @property
     def dim(self) -> int:
-        return int(self.config["hidden_size"])
+        """Width of the vectors: the head's, where there is one."""
+        return self.outputs or int(self.config["hidden_size"])
 
     @property
     def layers(self) -> int:
@@ -64,6 +71,10 @@ class ModelSource:
     @property
     def routing(self) -> str:
         return self.roster.routing
+
+    def pooled(self, pooling: str) -> str:
+        """How token vectors become one, as fingerprints have it: with the head's sha256, if there is one."""
+        return f"{pooling}+head {file_sha256(self.head)}" if self.head else pooling
 
     def digests(self) -> Digests:
         """Digests of the weights, computed anew from the files."""
@@ -100,6 +111,7 @@ def open_source(folder: Path, *, name: str = "") -> ModelSource:
         lower_case=_optional(folder / "sentence_bert_config.json").get("do_lower_case") is True,
         prompts=_prompts(folder),
         roster=roster,
+        **_head(folder, modules, width=config["hidden_size"]),
     )
 
 
@@ -199,6 +211,21 @@ def _pooling(folder: Path, modules: Mapping[str, str]) -> str:
             f"{folder} pools by {', '.join(names)}, which is not supported", hint=_known_poolings()
         )
     return check_pooling(names[0])
+
+
+def _head(folder: Path, modules: Mapping[str, str], *, width: int) -> dict[str, Any]:
+    """The pooling head's weights and width, if the folder lists one."""
+    if "ExpertHead" not in modules:
+        return {}
+    said = _read_object(folder / HEAD / "config.json")
+    weights = folder / HEAD / "model.safetensors"
+    outputs = said.get("outputs")
+    sound = said.get("inputs") == width and type(outputs) is int and 0 < outputs <= _WIDEST
+    if modules["ExpertHead"] != HEAD or not weights.is_file() or not sound:
+        raise ModelError(
+            f"{folder / HEAD} is no pooling head for vectors of width {width}", hint="fetch the model again"
+        )
+    return {"head": weights, "outputs": outputs}
 
 
 def check_pooling(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _OF_THE_DENSE = ("model_type", "architectures", "auto_map")
-_BESIDE_WEIGHTS = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "modules.json",
-    "sentence_bert_config.json",
-    "config_sentence_transformers.json",
-    "1_Pooling/config.json",
-)
 
 
 def upcycle(dense: Any, *, moe_layers: Sequence[int] | None = None) -> Any:
@@ -79,14 +68,18 @@ def load(folder: Path | str) -> Any:
     return load_model(source, experts=range(len(source.experts)), moe_layers=source.moe_layers)
 
 
-def save(model: Any, folder: Path | str, *, like: Path | str) -> Path:
-    """Save a model, and beside it the tokenizer and pooling of the folder `like` it was made from."""
-    target, origin = Path(folder), Path(like)
+def save(model: Any, folder: Path | str, *, like: Path | str, head: Any = None) -> Path:
+    """Save a model so that transformers, sentence-transformers and moeret open it.
+
+    `like`: the folder it was made from, whose tokenizer, pooling and head it gets; `head`: a `PoolingHead` in
+    place of that folder's.
+    """
+    from moe_retrieval.model.layout import write_layout
+    from moe_retrieval.model.source import open_source
+
+    target = Path(folder)
     model.save_pretrained(target)
-    for name in _BESIDE_WEIGHTS:
-        if (origin / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(origin / name, target / name)
+    write_layout(target, like=open_source(Path(like)), config=model.config, head=head)
     return target
 
 

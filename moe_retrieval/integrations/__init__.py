@@ -1,0 +1,1 @@
+"""moeret behind the interfaces of other libraries; one file per library."""
