@@ -121,7 +121,7 @@ def expert_state(source: ModelSource, place: Pack | int, *, layers: Sequence[int
         state |= read_state([place.weights])
     elif place:
         state |= _of_folder(source, place, layers)
-    return merged(state)
+    return levelled(merged(state))
 
 
 def _of_folder(source: ModelSource, number: int, layers: Sequence[int]) -> State:
@@ -148,6 +148,22 @@ def merged(state: Mapping[str, torch.Tensor]) -> State:
         weight = plain[f"{stem}.weight"]
         plain[f"{stem}.weight"] = (weight.float() + delta).to(weight.dtype)
     return plain
+
+
+def levelled(state: State) -> State:
+    """An expert that has grown a branch in some layers gets one that does nothing in its others."""
+    import torch
+
+    if not any(name.endswith(".growth.weight") for name in state):
+        return state
+    ends = ("output.dense.weight", "Wo.weight")  # (width, inner)
+    for name, tensor in list(state.items()):
+        end = next((end for end in ends if name.endswith(end)), None)
+        growth = name.removesuffix(end or "") + "growth"
+        if end is not None and f"{growth}.weight" not in state:
+            state[f"{growth}.weight"] = torch.zeros_like(tensor.T).contiguous()
+            state[f"{growth}.bias"] = torch.ones_like(tensor[0])
+    return state
 
 
 def read_state(files: Iterable[Path], *, wanted: Callable[[str], bool] = lambda _name: True) -> State:

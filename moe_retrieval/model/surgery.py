@@ -244,14 +244,14 @@ def import_expert(model: Any, folder: Path | str, *, name: str) -> None:
         ModelMismatchError: the expert was trained on another trunk.
         ModelError: the pack is damaged or has other shapes.
     """
-    from moe_retrieval.model.loading import attach, merged, read_state
+    from moe_retrieval.model.loading import attach, levelled, merged, read_state
 
     _check_new(model, name)
     pack = packs.open_pack(Path(folder))
     packs.check_fit(pack, digests(model), name=_name_of(model))
     # layers that the pack leaves to general get a copy, not its module: training must not tie them
     general = {key: tensor.detach().clone() for key, tensor in dense_state(model, 0).items()}
-    state = merged({**general, **read_state([pack.weights])})
+    state = levelled(merged({**general, **read_state([pack.weights])}))
     attach(model, name, state, where=str(pack.folder), words=pack.words)
     if any(key.endswith("growth.weight") for key in state):
         model.config.gated.append(name)
