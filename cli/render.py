@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from moe_retrieval.doctor import Finding
+    from moe_retrieval.models import ExpertPair, ModelInfo
     from moe_retrieval.retrieval.reindexer import DomainPlan
     from moe_retrieval.retrieval.retriever import Answer
     from moe_retrieval.status import Status
@@ -167,6 +168,28 @@ def domains(found: Status) -> None:
     """Domains with their descriptions."""
     rows = [(one.domain, f"{one.documents:,}", f"{one.chunks:,}", one.description) for one in found.domains]
     _table(("domain", "documents", "chunks", "description"), rows)
+
+
+def model_info(found: ModelInfo) -> None:
+    """What a model is made of, then its domains."""
+    for what, said in wording.model_facts(found):
+        line(f"{what:<12} {said}")
+    rows = [
+        (domain, found.domains.get(domain, "general"), mark[:16])
+        for domain, mark in found.fingerprints.items()
+    ]
+    _table(("domain", "expert", "fingerprint"), rows)
+
+
+def expert_pairs(pairs: Sequence[ExpertPair]) -> None:
+    """How alike experts are; a duplicate gets a note."""
+    columns = ("experts", "distance of weights", "cosine of changes", "cosine of outputs", "")
+    _table(columns, [wording.pair_row(pair) for pair in pairs])
+    for pair in pairs:
+        if pair.duplicate:
+            note(f"{pair.other} computes what {pair.one} does: one of them can be dropped")
+    if not pairs:
+        note("the model has one expert only")
 
 
 def findings(found: Iterable[Finding]) -> None:

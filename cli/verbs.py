@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from moe_retrieval import __version__
-from moeret_cli import context, doctor, domains, index, query, reindex, render, status
+from moeret_cli import context, doctor, domains, index, model, query, reindex, render, status
 
 app = typer.Typer(
     name="moeret",
@@ -23,6 +23,7 @@ app.command("context")(context.context)
 app.command("reindex")(reindex.reindex)
 app.command("status")(status.status)
 app.add_typer(domains.app, name="domains")
+app.add_typer(model.app, name="model")
 app.command("doctor")(doctor.doctor)
 
 

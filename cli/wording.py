@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from moe_retrieval.models import ExpertPair, ModelInfo
     from moe_retrieval.retrieval.reindexer import DomainPlan
     from moe_retrieval.status import DomainStatus
     from moe_retrieval.types import Hit, IndexReport
@@ -154,3 +155,34 @@ def is_low(one: DomainStatus, *, wanted_recall: float) -> bool:
     """Whether the index of a domain was measured to find less than is wanted."""
     recall = one.index.recall_at_10 if one.index else None
     return recall is not None and recall < wanted_recall
+
+
+def model_facts(found: ModelInfo) -> list[tuple[str, str]]:
+    """Lines about a model: what, and what it is."""
+    layers = "all" if len(found.moe_layers) == found.layers else ", ".join(map(str, found.moe_layers))
+    sizes = ", ".join(f"{name} {millions(size)}" for name, size in found.experts.items())
+    top = f", top {found.top_k}" if found.routing in ("sentence", "token") else ""
+    return [
+        ("model", f"{found.name} ({found.family})"),
+        ("parameters", f"{millions(found.parameters)} in all, {millions(found.active)} for one text"),
+        ("experts", f"{sizes}; in layers: {layers} of {found.layers}"),
+        ("routing", f"{found.routing}{top}"),
+        ("vectors", f"{found.dim} values, {found.pooling}, texts of up to {found.max_length} tokens"),
+    ]
+
+
+def millions(count: int) -> str:
+    """A number of parameters, as in 22.6M."""
+    return f"{count / 1e6:.1f}M" if count >= 100_000 else f"{count:,}"
+
+
+def pair_row(pair: ExpertPair) -> tuple[str, ...]:
+    """Two experts as cells of a table."""
+    mark = "duplicate" if pair.duplicate else ""
+    return (
+        f"{pair.one}, {pair.other}",
+        f"{pair.distance:.4f}",
+        f"{pair.cosine:.3f}",
+        f"{pair.output:.4f}",
+        mark,
+    )

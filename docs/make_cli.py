@@ -18,6 +18,13 @@ VERBS = (
     ("domains", "list"),
     ("domains", "describe"),
     ("domains", "remove"),
+    ("model",),
+    ("model", "upcycle"),
+    ("model", "info"),
+    ("model", "experts"),
+    ("model", "export-expert"),
+    ("model", "import-expert"),
+    ("model", "onnx"),
     ("doctor",),
 )
 

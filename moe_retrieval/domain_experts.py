@@ -6,6 +6,8 @@ import json
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from moe_retrieval.errors import UsageError
 from moe_retrieval.model.packs import check_fit, pack_sha, select_expert
 from moe_retrieval.model.weights import join_digests, read_tensors
@@ -14,9 +16,28 @@ from moe_retrieval.types import GENERAL
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from moe_retrieval.model.packs import Pack
     from moe_retrieval.model.source import ModelSource
     from moe_retrieval.model.weights import Digests
+
+
+def nearest_domain(vectors: NDArray[np.float32], by_domain: Mapping[str, NDArray[np.float32]]) -> str:
+    """The domain whose texts lie nearest: a good expert for a new domain's to start from.
+
+    `vectors`: texts of the new domain, (n, dim); `by_domain`: texts of those that have experts; all of them
+    under the general expert. Compared are the means, by cosine; ties go by name.
+
+    Raises:
+        UsageError: there is nothing to compare.
+    """
+    if not len(vectors) or not by_domain or not all(len(own) for own in by_domain.values()):
+        raise UsageError("no texts to find the nearest domain by", hint="give texts of every domain")
+    wanted = vectors.mean(axis=0)
+    means = {domain: own.mean(axis=0) for domain, own in by_domain.items()}
+    scores = {domain: float(mean @ wanted / np.linalg.norm(mean)) for domain, mean in means.items()}
+    return min(scores, key=lambda domain: (-scores[domain], domain))
 
 
 class DomainExperts:

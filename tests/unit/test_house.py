@@ -18,7 +18,7 @@ LAYERS = {
     "model": 1, "corpus": 1, "storage": 1,
     "encoder": 2, "domain_experts": 2, "engines": 2, "fingerprint": 2, "router": 2,
     "retrieval": 3,
-    "moeret": 4, "integrations": 4, "status": 4, "doctor": 4,
+    "moeret": 4, "integrations": 4, "models": 4, "status": 4, "doctor": 4,
 }  # fmt: skip
 
 KNOWS = {
