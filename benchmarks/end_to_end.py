@@ -1,5 +1,7 @@
 """Index 200 abstracts and answer 40 queries, whole processes from start to end, against the rivals.
 
+The abstracts have 50 to 240 tokens: none is cut or split by anyone, all encode the same.
+
     python benchmarks/end_to_end.py DATA --rivals-python PYTHON [--documents 200] [--queries 40] [--rounds 3]
         [--json FILE]
 
@@ -29,6 +31,8 @@ from baselines import bundled_folder
 from rivals.index_and_query import RIVALS
 from timing import ratio, report
 
+from moe_retrieval import Encoder
+
 OURS = {
     "moeret (openvino bf16)": ("openvino", "bf16"),
     "moeret (openvino bf16), graph cold": ("openvino", "bf16"),
@@ -40,15 +44,19 @@ SCRIPT = Path(__file__).parent / "rivals" / "index_and_query.py"
 
 
 def prepare(data: Path, folder: Path, *, documents: int, queries: int) -> None:
-    """The first sysrev abstracts as documents.jsonl, and queries.jsonl."""
-    corpus = (data / "sysrev" / "corpus.jsonl").read_text("utf-8").splitlines()[:documents]
+    """The first sysrev abstracts that every system takes whole, as documents.jsonl, and queries.jsonl."""
+    encoder = Encoder.load(engine="torch")
+    plain: list[dict[str, str]] = []
+    titles: list[str] = []
+    for line in (data / "sysrev" / "corpus.jsonl").read_text("utf-8").splitlines():
+        record = json.loads(line)
+        text = f"{record.get('title', '')} {record['text']}".strip()
+        if len(plain) < documents and 50 <= encoder.count_tokens(text) <= 240:
+            plain.append({"_id": str(record["_id"]), "text": text})
+            titles.append(str(record.get("title", "")))
     asked = (data / "sysrev" / "queries.jsonl").read_text("utf-8").splitlines()
-    records = [json.loads(line) for line in corpus]
-    plain = [
-        {"_id": str(one["_id"]), "text": f"{one.get('title', '')} {one['text']}".strip()} for one in records
-    ]
     # where the collection has fewer queries, titles of documents make up the rest
-    texts = [json.loads(line)["text"] for line in asked] + [str(one.get("title", "")) for one in records]
+    texts = [json.loads(line)["text"] for line in asked] + titles
     chosen = [{"_id": f"q{at}", "text": text[:300]} for at, text in enumerate(texts[:queries])]
     for name, rows in (("documents", plain), ("queries", chosen)):
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", "utf-8")

@@ -119,12 +119,13 @@ def ways(name: str, size: int) -> dict[str, Callable[[Any], object]]:
     }
 
 
-def forward(name: str, size: int, rounds: int) -> list[dict[str, object]]:
+def forward(name: str, size: int, rounds: int, chosen: list[str]) -> list[dict[str, object]]:
     def run(way: Callable[[Any], object]) -> None:
         with torch.inference_mode():
             way(lambda _model, _out: None)
 
-    runs = {label: (lambda way=way: run(way)) for label, way in ways(name, size).items()}
+    known = ways(name, size)
+    runs = {label: (lambda way=known[label]: run(way)) for label in chosen or known}
     return _rows(interleaved(runs, rounds=rounds))
 
 
@@ -204,12 +205,14 @@ def main() -> None:
     parser.add_argument("--model", choices=["bundled", "base"], default="bundled")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--ways", default="", help="of forward: some of them only, dense first")
     parser.add_argument("--engine", default="torch")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     match given.task:
         case "forward":
-            rows = forward(given.model, given.batch, given.rounds)
+            chosen = given.ways.split(",") if given.ways else []
+            rows = forward(given.model, given.batch, given.rounds, chosen)
         case "training":
             rows = training(given.model, given.batch, given.rounds)
         case "query":

@@ -20,6 +20,7 @@ from moe_retrieval.retrieval.reindexer import Reindexer
 from moe_retrieval.retrieval.retriever import Answer, Retriever
 from moe_retrieval.settings import Settings, load_settings
 from moe_retrieval.status import Status, status_of
+from moe_retrieval.storage.engine import prepare_writing
 from moe_retrieval.storage.store import Store
 from moe_retrieval.types import ContextFormat, Mode
 
@@ -105,6 +106,8 @@ class Moeret:
         change costs nothing; `prune` deletes stored documents of these paths that are gone; `dry_run` changes
         nothing, and its report counts under `encoded` the chunks that a run would encode.
         """
+        if not dry_run:
+            prepare_writing()
         names = [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
         documents = read_corpus(
             names, domain=domain, domain_field=domain_field, stdin=stdin, missing_ok=prune

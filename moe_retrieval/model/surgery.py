@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from moe_retrieval.model.weights import canonical_name, digests_of, layer_of
 from moe_retrieval.types import GENERAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _OF_THE_DENSE = ("model_type", "architectures", "auto_map")
 
@@ -78,9 +79,24 @@ def save(model: Any, folder: Path | str, *, like: Path | str, head: Any = None) 
     from moe_retrieval.model.source import open_source
 
     target = Path(folder)
-    model.save_pretrained(target)
+    with _no_progress():
+        model.save_pretrained(target)
     write_layout(target, like=open_source(Path(like)), config=model.config, head=head)
     return target
+
+
+@contextmanager
+def _no_progress() -> Iterator[None]:
+    """Without the library's progress bar, which belongs to no caller of ours."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def expert_number(model: Any, name: str) -> int:

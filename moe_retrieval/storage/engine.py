@@ -8,8 +8,10 @@ and none of those paths. Reading goes through `lance` (pylance), because importi
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import re
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +91,12 @@ def connect(folder: Path) -> Any:
     import lancedb
 
     return lancedb.connect(str(folder.resolve()), read_consistency_interval=timedelta(0))
+
+
+def prepare_writing() -> None:
+    """Import LanceDB beside other work: a run that will write loads its encoder meanwhile."""
+    os.environ.setdefault("LANCE_LOG", "error")
+    threading.Thread(target=importlib.import_module, args=("lancedb",), daemon=True).start()
 
 
 @contextlib.contextmanager
