@@ -17,7 +17,7 @@ LAYERS = {
     "errors": 0, "types": 0, "filters": 0, "hashing": 0, "settings": 0,
     "model": 1, "corpus": 1, "storage": 1,
     "encoder": 2, "domain_experts": 2, "engines": 2, "fingerprint": 2, "router": 2,
-    "retrieval": 3,
+    "retrieval": 3, "evaluation": 3,
     "moeret": 4, "integrations": 4, "models": 4, "status": 4, "doctor": 4,
 }  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""How good vectors and rankings are, with figures that can be compared."""
