@@ -47,7 +47,7 @@ class EncoderOptions:
 
 
 class Encoder:
-    """A model, its experts and its tokenizer. torch is loaded by the first text that is encoded, not before.
+    """A model, its experts and its tokenizer. The engine is loaded by the first text that is encoded.
 
     Attributes:
         name: name of the model.

@@ -50,10 +50,6 @@ class GraphCache:
             self._write(name, found)
         return found
 
-    def holds(self, name: str) -> bool:
-        """Whether a graph of this name was stored; its bytes are not looked at."""
-        return (self.folder / f"{name}.json").is_file()
-
     def _read(self, name: str) -> Graph | None:
         try:
             said = json.loads((self.folder / f"{name}.json").read_text("utf-8"))
@@ -90,8 +86,7 @@ class GraphCache:
     def _base(self, *, size: int) -> str | None:
         """A graph that is stored whole, sound, and as large: its layout is that of every expert."""
         for place in sorted(self.folder.glob("*.weights")):
-            if place.stat().st_size == size and (found := self._read(place.stem)) is not None:
-                del found
+            if place.stat().st_size == size and self._read(place.stem) is not None:
                 return place.stem
         return None
 

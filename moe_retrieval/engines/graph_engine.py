@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from moe_retrieval.model.packs import Pack
     from moe_retrieval.model.source import ModelSource
 
-Run = "Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]"
-"""Ids and mask (n, tokens) -> hidden states (n, tokens, dim); may be called from several threads."""
-
 
 class Runtime(Protocol):
     """A library that runs exported graphs."""
@@ -32,7 +29,8 @@ class Runtime(Protocol):
     """Texts are padded to a multiple of so many tokens."""
 
     def open(self, expert: str, place: Pack | int) -> Callable[..., NDArray[np.float32]]:
-        """A graph, ready to run: from the cache, or exported now.
+        """A graph, ready to run: from the cache, or exported now. Called with ids and mask (n, tokens), it
+        gives hidden states (n, tokens, dim); several threads may call it.
 
         Raises:
             ModelError: the expert does not fit the model.

@@ -87,6 +87,14 @@ def test_two_threads_with_different_domains_do_not_disturb_each_other(
         np.testing.assert_allclose(vectors, alone[domain], atol=1e-6)
 
 
+@pytest.mark.parametrize("engine", ["torch", *ENGINES])
+def test_an_empty_text_and_one_of_a_megabyte_get_unit_vectors(
+    load: Callable[..., Encoder], engine: str
+) -> None:
+    vectors = load(engine).encode_document(["", "heart " * 175_000], domain="cvd")
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_family_can_be_exported(tmp_path: Path, cache: Path, engine: str, family: str) -> None:
