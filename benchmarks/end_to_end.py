@@ -6,7 +6,8 @@ The abstracts have 50 to 240 tokens: none is cut or split by anyone, all encode 
         [--json FILE]
 
 Ours are the two commands a user types, `moeret index` and `moeret query --queries` (by vector, as the rivals
-search), on a fresh store, on each engine; "graph cold" begins without exported graphs. Every rival indexes
+search), on a fresh store, on each engine; "one process": the same through the Python interface, as the rivals
+run; "graph cold" begins without exported graphs. Every rival indexes
 and answers in one process, with the same weights and texts; PYTHON is an interpreter that has them:
 pip install sentence-transformers txtai chromadb llama-index-core llama-index-embeddings-huggingface lancedb
 faiss-cpu.
@@ -35,6 +36,7 @@ from moe_retrieval import Encoder
 
 OURS = {
     "moeret (openvino bf16)": ("openvino", "bf16"),
+    "moeret (openvino bf16), one process": ("openvino", "bf16"),
     "moeret (openvino bf16), graph cold": ("openvino", "bf16"),
     "moeret (torch bf16)": ("torch", "bf16"),
     "moeret (openvino fp32)": ("openvino", "fp32"),
@@ -68,6 +70,19 @@ def run_ours(name: str, folder: Path, cache: Path) -> tuple[float, dict[str, lis
     place = work / "graphs" if "cold" in name else cache
     env = os.environ | OFFLINE | {"MOERET_STORE": str(work / "store"), "MOERET_CACHE": str(place)}
     env |= {"MOERET_ENGINE": engine, "MOERET_PRECISION": precision}
+    if "one process" in name:
+        words = [str(folder / "documents.jsonl"), str(folder / "queries.jsonl"), str(work / "store")]
+        begun = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, str(SCRIPT.with_name("moeret_in_one_process.py")), *words],
+            env=env,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        seconds = time.perf_counter() - begun
+        shutil.rmtree(work)
+        return seconds, json.loads(done.stdout.splitlines()[-1])
     moeret = str(Path(sys.executable).parent / "moeret")
     begun = time.perf_counter()
     index = [moeret, "index", str(folder / "documents.jsonl"), "--domain", "all", "-q"]
@@ -115,9 +130,10 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=200)
     parser.add_argument("--queries", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="some ways, separated by ;")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    names = [*OURS, *RIVALS]
+    names = [name for name in [*OURS, *RIVALS] if not given.only or name in given.only.split(";")]
     seconds: dict[str, list[float]] = {name: [] for name in names}
     found: dict[str, dict[str, list[str]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -134,9 +150,9 @@ def main() -> None:
                     else run_rival(name, folder, given.rivals_python)
                 )
                 seconds[name].append(taken)
-    best = min(RIVALS, key=lambda name: statistics.median(seconds[name]))
+    best = min((name for name in names if name in RIVALS), key=lambda name: statistics.median(seconds[name]))
     rows = []
-    for name in [*OURS, *RIVALS]:
+    for name in [name for name in seconds if seconds[name]]:
         against = ratio(seconds[name], seconds[best])
         row: dict[str, object] = {"way": name, "seconds": round(statistics.median(seconds[name]), 2)}
         row |= {"x best rival": against["ratio"], "range": f"{against['low']:.2f}-{against['high']:.2f}"}
