@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from moe_retrieval.storage.store import Store
 
 PACKAGES = ("torch", "transformers", "lancedb", "pylance", "pyarrow", "tokenizers", "scikit-learn")
+ENGINES = ("openvino", "onnxruntime")
 FAISS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cuvs")
 
 
@@ -66,7 +67,7 @@ def _machine(settings: Settings) -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    for name in PACKAGES:
+    for name in (*PACKAGES, *filter(_installed, ENGINES)):
         try:
             yield Finding("ok", name, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +42,19 @@ class GraphCache:
     def __init__(self, root: Path | None, *, names: Sequence[str]) -> None:
         said = json.dumps([_FORMAT, *names])
         key = hashlib.sha256(said.encode()).hexdigest()[:24]
-        self.folder = _writable(root, key)
+        self.folder = self._writable(root, key)
+
+    def _writable(self, root: Path | None, key: str) -> Path:
+        """The cache's folder; one that lasts as long as this object where that cannot be written."""
+        try:
+            folder = (root or _default()) / key
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+        except OSError:
+            scratch = tempfile.mkdtemp(prefix="moeret-graphs-")
+            weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
+            return Path(scratch)
 
     def get(self, name: str, export: Callable[[], Graph]) -> Graph:
         """The graph of this name, read, or exported and stored."""
@@ -94,17 +108,6 @@ class GraphCache:
         fresh = self.folder / f".{name}.{os.getpid()}"
         fresh.write_bytes(data)
         fresh.replace(self.folder / name)
-
-
-def _writable(root: Path | None, key: str) -> Path:
-    """The cache's folder; a temporary one where it cannot be written."""
-    try:
-        folder = (root or _default()) / key
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="moeret-graphs-"))
 
 
 def _default() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -99,6 +100,10 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
     cache = GraphCache(tmp_path / "file", names=["a"])
     assert same(cache.get("general", lambda: graph(1)), graph(1))
     assert tmp_path not in cache.folder.parents
+    folder = cache.folder
+    del cache
+    gc.collect()
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(
