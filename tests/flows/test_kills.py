@@ -51,7 +51,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start(corpus: Path, store: Path, model: Path) -> subprocess.Popen[bytes]:
+def start(corpus: Path | str, store: Path, model: Path) -> subprocess.Popen[bytes]:
+    """A run of `moeret index`; its standard input is a pipe where the corpus is "-"."""
     environment = os.environ | {
         "MOERET_STORE": str(store),
         "MOERET_MODEL": str(model),
@@ -59,7 +60,9 @@ def start(corpus: Path, store: Path, model: Path) -> subprocess.Popen[bytes]:
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-c", PROGRAM, "index", str(corpus), "--domain-field", "domain", "--json"]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipe = subprocess.PIPE
+    stdin = pipe if corpus == "-" else None
+    return subprocess.Popen(command, env=environment, stdin=stdin, stdout=pipe, stderr=pipe)
 
 
 def contents(store: Path) -> dict[str, list[tuple[str, int, int]]]:
@@ -140,14 +143,24 @@ def test_twenty_killed_runs_are_completed_by_the_next(
 def test_ctrl_c_keeps_what_was_published_and_says_how_to_go_on(
     corpus: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    process = start(corpus, tmp_path / "store", tiny_model)
+    """The run reads a pipe that stays open: however fast the machine, it is not done when Ctrl-C comes."""
+    lines = corpus.read_bytes().splitlines(keepends=True)
+    process = start("-", tmp_path / "store", tiny_model)
+    assert process.stdin is not None
+    fed = 0
     while process.poll() is None and not list((tmp_path / "store" / "catalog").glob("gen-*.json")):
+        for line in lines[fed : fed + 50]:
+            process.stdin.write(line)
+        process.stdin.flush()
+        fed += 50
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _out, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "the same command goes on from there" in err.decode()
-    again = start(corpus, tmp_path / "store", tiny_model)
-    out, err = again.communicate(timeout=300)
+    again = start("-", tmp_path / "store", tiny_model)
+    out, err = again.communicate(b"".join(lines), timeout=300)
     assert again.returncode == 0, err
-    assert json.loads(out.splitlines()[-1])["unchanged"] > 0
+    report = json.loads(out.splitlines()[-1])
+    assert report["documents"] == DOCUMENTS
+    assert report["unchanged"] > 0
