@@ -61,6 +61,7 @@ class ExpertFields:
         super().__post_init__(**kwargs)  # type: ignore[misc]
         _check_experts(self.experts, {*self.domains.values(), *self.gated, *self.low_rank})
         _check_experts(self.experts, {*self.domain_tokens, *self.vocabulary})
+        _check_ranks(self.low_rank)
         _check_layers(self.moe_layers, count=count)
         _check_routing(self.routing, top_k=self.top_k, experts=len(self.experts))
         if self.learned and self.has_rows:
@@ -86,6 +87,11 @@ def _check_experts(experts: list[str], used: set[str]) -> None:
         raise ValueError(f"two experts have the same name: {', '.join(experts)}")
     if strangers := sorted(used - set(experts)):
         raise ValueError(f"experts are named that do not exist: {', '.join(strangers)}")
+
+
+def _check_ranks(ranks: dict[str, int]) -> None:
+    if bad := {name: rank for name, rank in ranks.items() if rank < 1}:
+        raise ValueError(f"the rank of a low-rank expert must be above 0: {bad}")
 
 
 def _check_layers(layers: list[int], *, count: int) -> None:

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 
 def with_low_rank(expert: nn.Module, *, rank: int) -> nn.Module:
-    """An expert's module with a low-rank delta, which starts as zero, on each of its two linears."""
+    """An expert's module with a low-rank delta, which starts as zero, on each of its two linears.
+
+    Raises:
+        UsageError: the rank is below one.
+    """
+    if rank < 1:
+        raise UsageError(f"the rank of a low-rank expert is {rank}", hint="give one above 0, such as 8")
     from torch.nn import Linear
 
     from moe_retrieval.model.experts import Growth, LowRankLinear

@@ -11,7 +11,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .experts import Growth, LowRankLinear, Plan, plan_experts, plan_fan_out
-from .routing import Gate, router_losses
+from .routing import Gate, check_labels, router_losses
 
 
 @dataclass
@@ -112,11 +112,13 @@ class ExpertModel:
             kwargs: passed on to the family's model.
 
         Raises:
-            ValueError: `expert_ids` has another shape, or names an expert that the model does not have.
+            ValueError: `expert_ids` or `expert_labels` has another shape, or names an expert that the model
+                does not have; two of the arguments contradict each other.
         """
         given = input_ids if input_ids is not None else inputs_embeds
         if given is None:
             raise ValueError("give input_ids or inputs_embeds")
+        self._check_choice(expert_ids, fan_out, expert_labels, texts=len(given))
         if domain is not None and not self.config.learned:
             expert_ids = torch.full((len(given),), expert_of(self.config, domain))
         if self.config.routing == "token_types":
@@ -126,7 +128,8 @@ class ExpertModel:
         inputs["inputs_embeds"] = inputs_embeds
         if self.takes_token_types:
             inputs["token_type_ids"] = token_type_ids
-        if fan_out is not None and self.input_rows is not None:
+        # where experts differ in the first layer's input, or no layer has any, no layer repeats the batch
+        if fan_out is not None and (self.input_rows is not None or not self.config.moe_layers):
             inputs, expert_ids, fan_out = _repeated(inputs, fan_out), _blocks(fan_out, len(given)), None
         rows = next(value for value in (inputs["input_ids"], inputs["inputs_embeds"]) if value is not None)
         plan = self._plan(rows, expert_ids, fan_out, attention_mask)
@@ -138,13 +141,22 @@ class ExpertModel:
         as_dict = self.config.return_dict if return_dict is None else return_dict
         return out if as_dict else out.to_tuple()
 
+    def _check_choice(
+        self, expert_ids: Tensor | None, fan_out: Tensor | None, labels: Tensor | None, *, texts: int
+    ) -> None:
+        if self.config.learned:
+            if expert_ids is not None or fan_out is not None:
+                raise ValueError("a learned gate chooses the experts; leave expert_ids out")
+            if labels is not None:
+                check_labels(labels, texts=texts, experts=len(self.config.experts))
+        elif fan_out is not None and (expert_ids is not None or not fan_out.numel()):
+            raise ValueError("fan_out takes one expert or more, and no expert_ids beside it")
+
     def _plan(
         self, given: Tensor, expert_ids: Tensor | None, fan_out: Tensor | None, mask: Tensor | None
     ) -> Plan:
         count = len(self.config.experts)
         if self.config.learned:
-            if expert_ids is not None or fan_out is not None:
-                raise ValueError("a learned gate chooses the experts; leave expert_ids out")
             return Plan((), valid=mask)
         if fan_out is not None:
             return plan_fan_out(fan_out, batch=given.shape[0], experts=count)

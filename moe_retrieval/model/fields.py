@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Only the fields named here reach the model: others may ask transformers to fetch code or kernels.
-_MOST = 10_000_000
+_MOST, _MOST_LAYERS = 10_000_000, 1_000
+_FEWEST_POSITIONS = 3  # a token between the first and the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,11 @@ def read_fields(raw: Mapping[str, Any], family: str) -> dict[str, Any]:
         demand(name, said[name], type(said[name]) is bool)
     said["pad_token_id"] = pad = raw.get("pad_token_id", known.pad)
     # positions are counted from behind the padding token: such a family cannot do without it
-    demand("pad_token_id", pad, pad in range(said["vocab_size"]) or (pad is None and not known.offset))
+    padded = type(pad) is int and pad in range(said["vocab_size"])
+    demand("pad_token_id", pad, padded or (pad is None and not known.offset))
+    demand("num_hidden_layers", said["num_hidden_layers"], said["num_hidden_layers"] <= _MOST_LAYERS)
+    longest = positions(said, family)
+    demand("max_position_embeddings", said["max_position_embeddings"], longest >= _FEWEST_POSITIONS)
     demand(
         "num_attention_heads",
         said["num_attention_heads"],
@@ -124,7 +130,9 @@ def _modernbert(raw: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, An
         "sliding_attention" if at % every else "full_attention" for at in range(said["num_hidden_layers"])
     ]
     types = raw.get("layer_types") or usual
-    sound = isinstance(types, list) and len(types) == len(usual) and set(types) <= set(_ATTENTIONS)
+    sound = (
+        isinstance(types, list) and len(types) == len(usual) and all(kind in _ATTENTIONS for kind in types)
+    )
     demand("layer_types", types, sound)
     return {"layer_types": types, "rope_parameters": {kind: _rope(raw, kind) for kind in _ATTENTIONS}}
 
@@ -136,7 +144,7 @@ def _rope(raw: Mapping[str, Any], kind: str) -> dict[str, Any]:
     own = own if isinstance(own, dict) else {}
     demand("rope_parameters", own, own.get("rope_type", "default") == "default")
     theta = own.get("rope_theta", raw.get(name, usual))
-    demand(name, theta, type(theta) in (int, float) and theta > 0)
+    demand(name, theta, type(theta) in (int, float) and 0 < theta < inf)
     return {"rope_type": "default", "rope_theta": float(theta)}
 
 

@@ -60,7 +60,7 @@ class MoEModernBertLayer(ExpertLayer, ModernBertEncoderLayer):  # type: ignore[m
     ) -> Tensor:
         attended, _ = self.attn(
             self.attn_norm(hidden_states),
-            position_embeddings=position_embeddings,
+            position_embeddings=tuple(like(part, hidden_states) for part in position_embeddings),
             attention_mask=like(attention_mask, hidden_states),
             **kwargs,
         )

@@ -57,7 +57,7 @@ def read_roster(raw: Mapping[str, Any], *, layers: int) -> Roster:
     chosen = raw.get("moe_layers")
     where = list(range(layers)) if chosen is None else chosen
     sound = isinstance(experts, list) and experts[0] == "general" and _different(experts, str)
-    demand("experts", experts, sound)
+    demand("experts", experts, sound and all(experts))
     demand(
         "moe_layers",
         where,
@@ -71,6 +71,8 @@ def read_roster(raw: Mapping[str, Any], *, layers: int) -> Roster:
     low_rank, vocabulary = _by_name(raw, "low_rank", kind=int), _by_name(raw, "vocabulary", kind=list)
     for name, keys in (("low_rank", low_rank), ("vocabulary", vocabulary)):
         demand(name, dict(keys), {*keys} <= {*experts})
+    demand("low_rank", dict(low_rank), all(rank > 0 for rank in low_rank.values()))
+    demand("vocabulary", dict(vocabulary), all(_different(words, str) for words in vocabulary.values()))
     return Roster(
         tuple(experts),
         domains,
@@ -80,7 +82,7 @@ def read_roster(raw: Mapping[str, Any], *, layers: int) -> Roster:
         _names(raw, "gated", experts),
         low_rank,
         _names(raw, "domain_tokens", experts),
-        MappingProxyType({name: tuple(map(str, words)) for name, words in vocabulary.items()}),
+        MappingProxyType({name: tuple(words) for name, words in vocabulary.items()}),
     )
 
 

@@ -112,6 +112,20 @@ def router_losses(
     return RouterLosses(balance, information, specified_expert(gates, targets))
 
 
+def check_labels(labels: Tensor, *, texts: int, experts: int) -> None:
+    """Refuse labels from which losses would be wrong, or an index error far from its cause.
+
+    Raises:
+        ValueError: they are not one expert of the model for each text.
+    """
+    if tuple(labels.shape) != (texts,):
+        raise ValueError(f"expert_labels has shape {tuple(labels.shape)}; this batch needs {(texts,)}")
+    if labels.dtype != torch.long:
+        raise ValueError(f"expert_labels must be of type torch.int64, not {labels.dtype}")
+    if texts and not 0 <= int(labels.min()) <= int(labels.max()) < experts:
+        raise ValueError(f"expert_labels must be from 0 to {experts - 1}")
+
+
 def load_balance(logits: Tensor, *, k: int) -> Tensor:
     """Experts x sum of (mean probability x share of rows); 1 when even (Fedus et al., JMLR 2022)."""
     count = logits.shape[-1]
