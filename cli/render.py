@@ -158,7 +158,7 @@ def status(found: Status, *, wanted_recall: float) -> None:
     line(f"store {wording.short_path(found.store)}, generation {found.generation} of {found.created}")
     line(f"encoder {found.model}, router {'fitted' if found.router else 'none (one domain or none)'}")
     columns = ("domain", "documents", "chunks", "expert", "index", "recall@10", "written since")
-    _table(columns, [wording.status_row(one, wanted_recall=wanted_recall) for one in found.domains])
+    table(columns, [wording.status_row(one, wanted_recall=wanted_recall) for one in found.domains])
     for one in found.domains:
         if wording.is_low(one, wanted_recall=wanted_recall):
             note(f"the index of {one.domain} has a recall@10 below {wanted_recall} (setting `recall`)")
@@ -167,7 +167,7 @@ def status(found: Status, *, wanted_recall: float) -> None:
 def domains(found: Status) -> None:
     """Domains with their descriptions."""
     rows = [(one.domain, f"{one.documents:,}", f"{one.chunks:,}", one.description) for one in found.domains]
-    _table(("domain", "documents", "chunks", "description"), rows)
+    table(("domain", "documents", "chunks", "description"), rows)
 
 
 def model_info(found: ModelInfo) -> None:
@@ -178,13 +178,13 @@ def model_info(found: ModelInfo) -> None:
         (domain, found.domains.get(domain, "general"), mark[:16])
         for domain, mark in found.fingerprints.items()
     ]
-    _table(("domain", "expert", "fingerprint"), rows)
+    table(("domain", "expert", "fingerprint"), rows)
 
 
 def expert_pairs(pairs: Sequence[ExpertPair]) -> None:
     """How alike experts are; a duplicate gets a note."""
     columns = ("experts", "distance of weights", "cosine of changes", "cosine of outputs", "")
-    _table(columns, [wording.pair_row(pair) for pair in pairs])
+    table(columns, [wording.pair_row(pair) for pair in pairs])
     for pair in pairs:
         if pair.duplicate:
             note(f"{pair.other} computes what {pair.one} does: one of them can be dropped")
@@ -258,7 +258,8 @@ def _row(*parts: tuple[str, str]) -> Text:
     return Text.assemble(*((wording.clean(text), style) for text, style in parts))
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows under their columns."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
