@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Self
 from moe_retrieval.corpus.chunking import Chunker
 from moe_retrieval.corpus.readers import read_corpus, scope_of
 from moe_retrieval.errors import NothingFoundError, UnknownDomainError
-from moe_retrieval.retrieval import pinned
-from moe_retrieval.retrieval.candidates import candidate_experts, forget_candidate, register_candidate
+from moe_retrieval.retrieval import candidates, pinned
 from moe_retrieval.retrieval.context import Assembly, build_context
 from moe_retrieval.retrieval.indexer import Indexer, IndexOptions
-from moe_retrieval.retrieval.pinned import EncoderChoice, pinned_encoder
+from moe_retrieval.retrieval.pinned import EncoderChoice
 from moe_retrieval.retrieval.publisher import publish, republish
 from moe_retrieval.retrieval.reindexer import Reindexer
 from moe_retrieval.retrieval.retriever import Answer, Retriever
@@ -184,10 +183,8 @@ class Moeret:
 
     def reindexer(self) -> Reindexer:
         """What brings the store to the encoder of the settings, with registered candidates in place."""
-        live, choice = self._live(), self._choice()
-        same = pinned.same_model(live, choice)
-        experts = candidate_experts(self.store, live) if same else {}  # experts do not fit another trunk
-        encoder = pinned.load_encoder(live, choice, experts=experts)
+        live = self._live()
+        encoder = pinned.reindexing_encoder(self.store, live, self._choice(), notify=self.notify)
         return Reindexer(self.store, encoder=encoder, recall=self.settings.recall)
 
     def reindex(
@@ -201,11 +198,15 @@ class Moeret:
         return self.reindexer().run(domains=domains, force=force, progress=progress)
 
     def register_expert(self, domain: str, folder: str | Path) -> None:
-        """Make an exported expert the candidate of a domain; queries see it after the next `reindex`.
+        """Make an exported expert the candidate of a domain; makes the store where there is none.
+
+        Queries see it after the next `reindex`; where the domain has no table, its first `index` uses it.
 
         `folder`: what `export_expert` wrote, named by the sha256 of its weights.
         """
-        register_candidate(self.store, domain, Path(folder), encoder=self.encoder())
+        encoder = self.encoder()
+        candidates.check_candidate(domain, Path(folder), encoder=encoder)  # before a store is made for it
+        candidates.register_candidate(self._made(), domain, Path(folder), encoder=encoder)
 
     def status(self) -> Status:
         """The live generation: its domains, their experts and indexes."""
@@ -219,13 +220,19 @@ class Moeret:
             republish(self.store, entries, live=live)
 
     def remove_domain(self, domain: str) -> int:
-        """Take a domain out of the store; gives the number of its documents. Older generations keep it."""
+        """Take a domain out of the store; gives the number of its documents. Older generations keep it.
+
+        Of a domain that has only a candidate, that is forgotten.
+        """
         encoder = self.encoder()
         with self.store.lease():
+            if domain in candidates.newcomers(self.store, self.store.catalog.latest()):
+                candidates.forget_candidate(self.store, domain)
+                return 0
             live, entry = self._entry(domain)
             kept = {name: other for name, other in live.domains.items() if name != domain}
             publish(self.store, kept, live=live, encoder=encoder, refit=True, partial=live.partial)
-            forget_candidate(self.store, domain)
+            candidates.forget_candidate(self.store, domain)
         return entry.documents
 
     def encoder(self) -> Encoder:
@@ -234,7 +241,7 @@ class Moeret:
             store = self.store
         except NothingFoundError:
             return pinned.load_encoder(None, self._choice(), experts={})
-        return pinned_encoder(store, store.catalog.latest(), self._choice())
+        return pinned.pinned_encoder(store, store.catalog.latest(), self._choice())
 
     def _made(self) -> Store:
         if self._store is None:
@@ -243,7 +250,7 @@ class Moeret:
 
     def _indexer(self, store: Store) -> Indexer:
         settings = self.settings
-        encoder = pinned_encoder(store, store.catalog.latest(), self._choice())
+        encoder = pinned.writing_encoder(store, store.catalog.latest(), self._choice(), notify=self.notify)
         chunker = Chunker(
             encoder.count_tokens,
             max_tokens=settings.chunk_tokens or encoder.token_limit,

@@ -53,14 +53,14 @@ def pair_metrics(scores: Sequence[float] | NDArray[Any], labels: Sequence[int] |
     total = precision + recall
     f1 = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
     best = int(np.argmax(f1))
-    positive, negative = cosines[truth == 1].mean(), cosines[truth == 0].mean()
+    positive, negative = float(cosines[truth == 1].mean()), float(cosines[truth == 0].mean())
     share = truth.mean()
     return PairMetrics(
         f1_max=float(f1[best]),
         threshold=float(thresholds[best]),
         precision=float(precision[best]),
         recall=float(recall[best]),
-        ratio=float(abs(positive / negative)) if negative else float("inf"),
+        ratio=abs(positive / negative) if negative else float("inf"),
         roc_auc=float(roc_auc_score(truth, cosines)),
         floor=float(2 * share / (1 + share)),
         pairs=len(truth),

@@ -1,17 +1,25 @@
-"""The experts of a store: those a generation pins, and candidates that wait for the next reindex."""
+"""The experts of a store: those a generation pins, and candidates that wait for their table.
+
+A candidate of a domain that has a table waits for the next reindex. One of a domain that has none is used by
+the first index run that makes its table: nothing is stale there.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moe_retrieval.errors import UnknownDomainError
-from moe_retrieval.model.packs import check_fit, open_pack
-from moe_retrieval.storage.durability import write_atomically
-from moe_retrieval.types import GENERAL
+from moe_retrieval.domain_experts import DomainExperts
+from moe_retrieval.errors import UsageError
+from moe_retrieval.model.packs import open_pack
+from moe_retrieval.storage.durability import file_faults, write_atomically
+from moe_retrieval.types import GENERAL, slug
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from moe_retrieval.encoder import Encoder
+    from moe_retrieval.model.packs import Pack
     from moe_retrieval.storage.catalog import Generation
     from moe_retrieval.storage.store import Store
 
@@ -19,45 +27,108 @@ _CANDIDATES = "candidates"
 
 
 def live_experts(store: Store, generation: Generation | None) -> dict[str, Path]:
-    """Folder of each domain's own expert in this generation; domains on `general` are left out."""
+    """Folder of each domain's own expert in this generation, as far as the store holds it.
+
+    Left out are domains on `general`, and those whose expert lies in the model's own folder.
+    """
     entries = generation.domains.items() if generation else ()
-    return {domain: store.experts_dir / entry.expert for domain, entry in entries if entry.expert != GENERAL}
+    own = {domain: store.experts_dir / entry.expert for domain, entry in entries if entry.expert != GENERAL}
+    return {domain: folder for domain, folder in own.items() if folder.is_dir()}
 
 
 def candidate_experts(store: Store, generation: Generation | None) -> dict[str, Path]:
     """As `live_experts`, but a registered candidate takes the place of the live expert."""
-    experts = live_experts(store, generation)
-    for domain in generation.domains if generation else ():
-        note = store.experts_dir / _CANDIDATES / domain
-        if note.is_file():
-            experts[domain] = store.experts_dir / note.read_text(encoding="ascii").strip()
-    return experts
+    held = generation.domains if generation else ()
+    waiting = {domain: folder for domain, folder in _registered(store).items() if domain in held}
+    return live_experts(store, generation) | waiting
+
+
+def newcomers(store: Store, generation: Generation | None) -> dict[str, Path]:
+    """Folder of the candidate of each domain that this generation has no table for."""
+    held = generation.domains if generation else ()
+    return {domain: folder for domain, folder in _registered(store).items() if domain not in held}
+
+
+def check_candidate(domain: str, folder: Path, *, encoder: Encoder) -> Pack:
+    """The exported expert in `folder`, if it can become the candidate of a domain.
+
+    Raises:
+        UsageError: the domain cannot have that name, or the model chooses its experts by a learned gate.
+        ModelError: the folder is no sound expert.
+        ModelMismatchError: the expert was trained on another model; both are named.
+    """
+    if domain == GENERAL or not domain or slug(domain) != domain:
+        raise UsageError(
+            f"{domain!r} cannot name a domain with an expert of its own",
+            hint=f"use lower-case letters, digits and hyphens, like skin-cancer; {GENERAL} is the "
+            "pretrained expert",
+        )
+    pack = open_pack(Path(folder).resolve())
+    DomainExperts(encoder.source, {domain: pack})
+    return pack
 
 
 def register_candidate(store: Store, domain: str, folder: Path, *, encoder: Encoder) -> None:
-    """Take an exported expert into the store as the candidate of a domain.
+    """Take an exported expert into the store as the candidate of a domain, which may have no table yet.
 
     `folder`: what `export_expert` wrote, named by the sha256 of its weights.
 
     Raises:
-        UnknownDomainError: the store has no such domain.
-        ModelError: the folder is no sound expert.
-        ModelMismatchError: the expert was trained on another model.
+        UsageError: the domain cannot have that name, or the model takes no experts of domains.
+        ModelError: the folder is no sound expert of this model; the store is as it was.
     """
-    folder = Path(folder).resolve()
+    pack = check_candidate(domain, folder, encoder=encoder)
     with store.lease():
-        live = store.catalog.latest()
-        if live is None or domain not in live.domains:
-            raise UnknownDomainError(domain, live.domains if live else ())
-        pack = open_pack(folder)
-        check_fit(pack, encoder.source.digests(), name=encoder.name)
-        home = store.experts_dir / pack.sha
-        for file in sorted(folder.iterdir()) if home != folder else ():
-            if file.suffix in (".safetensors", ".json"):
-                write_atomically(home / file.name, file.read_bytes())
-        write_atomically(store.experts_dir / _CANDIDATES / domain, pack.sha.encode())
+        _take_in(store, domain, pack)
 
 
-def forget_candidate(store: Store, domain: str) -> None:
-    """Drop the candidate of a domain, if it has one."""
-    (store.experts_dir / _CANDIDATES / domain).unlink(missing_ok=True)
+def adopt_experts(store: Store, experts: Mapping[str, Path], *, encoder: Encoder) -> tuple[str, ...]:
+    """Register packs, by domain, for the domains that have neither an expert of their own nor a candidate.
+
+    Returns the domains that got one. What was trained for this store, or lies in the model's folder, is never
+    replaced.
+
+    Raises:
+        UsageError: a domain cannot have that name, or the model takes no experts of domains.
+        ModelError: a pack that would be registered is no sound expert of this model; then none is.
+    """
+    with store.lease():
+        live = live_experts(store, store.catalog.latest())
+        settled = {*live, *_registered(store), *encoder.domains}
+        fresh = {domain: folder for domain, folder in sorted(experts.items()) if domain not in settled}
+        packs = {domain: check_candidate(domain, folder, encoder=encoder) for domain, folder in fresh.items()}
+        for domain, pack in packs.items():
+            _take_in(store, domain, pack)
+    return tuple(packs)
+
+
+def forget_candidate(store: Store, domain: str) -> bool:
+    """Drop the candidate of a domain; gives whether it had one."""
+    note = store.experts_dir / _CANDIDATES / domain
+    found = note.is_file()
+    with file_faults(f"forget the candidate of domain {domain}"):
+        note.unlink(missing_ok=True)
+    return found
+
+
+def _registered(store: Store) -> dict[str, Path]:
+    """Folder of every candidate, by domain; half-written notes that a kill left are no domains."""
+    folder = store.experts_dir / _CANDIDATES
+    with file_faults("list the candidates"):
+        notes = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+        return {
+            note.name: store.experts_dir / note.read_text(encoding="ascii").strip()
+            for note in notes
+            if slug(note.name) == note.name
+        }
+
+
+def _take_in(store: Store, domain: str, pack: Pack) -> None:
+    """Copy a pack into the store, then note it as the domain's candidate; under the lease."""
+    home = store.experts_dir / pack.sha
+    with file_faults(f"register the expert of domain {domain}"):
+        for file in sorted(pack.folder.iterdir()) if home != pack.folder else ():
+            if file.suffix in (".safetensors", ".json", ".md"):
+                write_atomically(home / file.name, file.read_bytes(), durable=store.durable)
+        note = store.experts_dir / _CANDIDATES / domain
+        write_atomically(note, pack.sha.encode(), durable=store.durable)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from moe_retrieval.encoder import Encoder
 from moe_retrieval.engines.bundled import BUNDLED
-from moe_retrieval.errors import ModelMismatchError, StaleDomainError
-from moe_retrieval.retrieval.candidates import live_experts
-from moe_retrieval.types import EngineName, Precision
+from moe_retrieval.errors import ModelError, ModelMismatchError, StaleDomainError
+from moe_retrieval.model.packs import check_fit, open_pack
+from moe_retrieval.retrieval.candidates import candidate_experts, live_experts, newcomers
+from moe_retrieval.types import GENERAL, EngineName, Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from moe_retrieval.errors import MoeretError
     from moe_retrieval.storage.catalog import Generation
@@ -42,17 +43,109 @@ def pinned_encoder(store: Store, generation: Generation | None, choice: EncoderC
 
     Raises:
         ModelMismatchError: another model was asked for than the store was written with.
+        ModelError: an expert is damaged or gone.
         StaleDomainError: a setting that decides vectors (prompt, length) differs from the recorded one.
     """
+    _check_model(generation, choice)
+    encoder = load_encoder(generation, choice, experts=live_experts(store, generation))
+    _check_present(store, generation, encoder)
+    check_fingerprints(encoder, generation)
+    return encoder
+
+
+def writing_encoder(
+    store: Store, generation: Generation | None, choice: EncoderChoice, *, notify: Callable[[str], None]
+) -> Encoder:
+    """As `pinned_encoder`, and with the candidates of domains that the generation has no table for: a table
+    begins with its own expert. `notify` hears of those that do not fit the store's model any more.
+
+    Raises:
+        ModelMismatchError: another model was asked for, or, in a store without a generation, a candidate was
+            trained on another one.
+        StaleDomainError: a setting that decides vectors (prompt, length) differs from the recorded one.
+    """
+    _check_model(generation, choice)
+    waiting = newcomers(store, generation)
+    encoder = _load_both(
+        generation, choice, live=live_experts(store, generation), waiting=waiting, notify=notify
+    )
+    _check_present(store, generation, encoder)
+    check_fingerprints(encoder, generation)
+    return encoder
+
+
+def reindexing_encoder(
+    store: Store, generation: Generation, choice: EncoderChoice, *, notify: Callable[[str], None]
+) -> Encoder:
+    """The encoder that the store's tables are to be brought to: as chosen, with candidates in place.
+
+    Experts do not fit another trunk: where one is chosen, there are none. `notify` hears of candidates that
+    an earlier change of the model left behind.
+    """
+    if not same_model(generation, choice):
+        return load_encoder(generation, choice, experts={})
+    waiting = candidate_experts(store, generation)
+    return _load_both(
+        generation, choice, live=live_experts(store, generation), waiting=waiting, notify=notify
+    )
+
+
+def _load_both(
+    generation: Generation | None,
+    choice: EncoderChoice,
+    *,
+    live: Mapping[str, Path],
+    waiting: Mapping[str, Path],
+    notify: Callable[[str], None],
+) -> Encoder:
+    """An encoder with live experts and candidates; those that do not fit the store's model are left out."""
+    try:
+        return load_encoder(generation, choice, experts={**live, **waiting})
+    except ModelMismatchError:
+        if generation is None:
+            raise
+        base = load_encoder(generation, choice, experts=live)
+        return load_encoder(
+            generation, choice, experts={**live, **_fitting(waiting, base=base, notify=notify)}
+        )
+
+
+def _fitting(experts: Mapping[str, Path], *, base: Encoder, notify: Callable[[str], None]) -> dict[str, Path]:
+    """Those that were trained on the encoder's model; `notify` hears of the others."""
+    fitting = {}
+    for domain, folder in experts.items():
+        try:
+            check_fit(open_pack(folder), base.source.digests(), name=base.name)
+            fitting[domain] = folder
+        except ModelMismatchError as error:
+            notify(f"the candidate of domain {domain} is not used: {error.message}")
+    return fitting
+
+
+def _check_model(generation: Generation | None, choice: EncoderChoice) -> None:
     if not same_model(generation, choice):
         recorded = generation.model.get("name", "?") if generation else "?"
         raise ModelMismatchError(
             f"the store was written with model {recorded!r}, not {choice.model!r}",
             hint="leave the model out (--model, MOERET_MODEL), or move the store: moeret reindex --model",
         )
-    encoder = load_encoder(generation, choice, experts=live_experts(store, generation))
-    check_fingerprints(encoder, generation)
-    return encoder
+
+
+def _check_present(store: Store, generation: Generation | None, encoder: Encoder) -> None:
+    """Whether the experts that the store does not hold are those of the model's folder.
+
+    Raises:
+        ModelError: the expert of a domain is in neither.
+    """
+    held = live_experts(store, generation)
+    for domain, entry in generation.domains.items() if generation else ():
+        lost = entry.expert != GENERAL and domain not in held and encoder.expert_of(domain) != entry.expert
+        if lost and encoder.fingerprint(domain) != entry.fingerprint:
+            raise ModelError(
+                f"the expert {entry.expert[:12]} of domain {domain!r} is neither in {store.experts_dir} "
+                f"nor in the model {encoder.name}",
+                hint=f"copy its folder back, or moeret reindex --domain {domain}",
+            )
 
 
 def check_fingerprints(encoder: Encoder, generation: Generation | None) -> None:

@@ -1,0 +1,95 @@
+"""Pairs to tensors: texts are cut to the length, tokenised once, and padded batch by batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import Dataset
+
+from moe_retrieval.engines.pooling import padded
+from moe_retrieval.engines.tokens import Tokens
+from moe_retrieval.training.pair_model import Texts
+from moe_retrieval.training.validation import DOCUMENT, QUERY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from moe_retrieval.corpus.pairs import Pair
+    from moe_retrieval.model.source import ModelSource
+
+
+class Feeder:
+    """Tokenises texts for a model; `experts` says which expert of it learns or computes a domain's texts.
+
+    A text longer than `max_length` is cut: one window of a text is what it is trained by.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        *,
+        experts: Mapping[str, int],
+        max_length: int,
+        prompts: Mapping[str, str] | None = None,
+        words: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self._tokens = Tokens(source.tokenizer, max_length=max_length, lower_case=source.lower_case)
+        self._own = {
+            domain: self._tokens.with_words(own, first=source.config["vocab_size"])
+            for domain, own in (words or {}).items()
+        }
+        self._experts = dict(experts)
+        self._prompts = dict(source.prompts if prompts is None else prompts)
+        self._pad = source.config["pad_token_id"] or 0
+        self._known: dict[tuple[str, str, str], list[int]] = {}
+
+    def texts(self, texts: Sequence[str], domain: str, *, side: str = DOCUMENT) -> Texts:
+        """Texts of one domain as one padded batch; `side`: whether they get the query's or the document's
+        prompt.
+        """
+        ids, mask = padded([self._ids(text, domain, side) for text in texts], pad=self._pad)
+        return Texts(torch.from_numpy(ids), torch.from_numpy(mask), self._experts.get(domain, 0))
+
+    def lengths(self, texts: Sequence[str], domain: str, *, side: str = DOCUMENT) -> list[int]:
+        """Tokens of each text."""
+        return [len(self._ids(text, domain, side)) for text in texts]
+
+    def batch(self, pairs: Sequence[Pair]) -> dict[str, Texts]:
+        """The arguments of `PairModel.forward` for pairs of one domain."""
+        domain = pairs[0].domain
+        sides = {
+            "a": self.texts([pair.a for pair in pairs], domain, side=QUERY),
+            "b": self.texts([pair.b for pair in pairs], domain),
+        }
+        positives = {pair.b for pair in pairs}
+        hard = [text for pair in pairs for text in pair.negatives if text not in positives]
+        if hard:
+            sides["negatives"] = self.texts(list(dict.fromkeys(hard)), domain)
+        return sides
+
+    def _ids(self, text: str, domain: str, side: str) -> list[int]:
+        key = (domain if domain in self._own else "", side, text)
+        if key not in self._known:
+            tokens = self._own.get(domain, self._tokens)
+            self._known[key] = tokens.cut(text, prompt=self._prompts.get(side, ""))
+        return self._known[key]
+
+
+class Batches(Dataset[dict[str, Any]]):
+    """The steps of a training in their order: item i is the whole batch of step i."""
+
+    def __init__(self, pairs: Sequence[Pair], steps: Sequence[Sequence[int]], feeder: Feeder) -> None:
+        self._pairs, self._steps, self._feeder = pairs, steps, feeder
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        return self._feeder.batch([self._pairs[place] for place in self._steps[step]])
+
+
+def only(batches: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The batch itself, where a data loader would stack several."""
+    (batch,) = batches
+    return batch
