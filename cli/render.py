@@ -237,6 +237,17 @@ def bar(what: str, *, total: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
+def steps(*, total: int) -> Iterator[Callable[[str, int], None]]:
+    """A count of steps with the time left, whose description changes; it may begin anew."""
+    with _progress(counted=True) as progress:
+        if progress is None:
+            yield lambda _what, _done: None
+            return
+        task = progress.add_task(LOADING, total=total)
+        yield lambda what, done: progress.update(task, description=what, completed=done)
+
+
+@contextmanager
 def _progress(*, counted: bool = False) -> Iterator[Progress | None]:
     if quiet or not sys.stderr.isatty():
         yield None

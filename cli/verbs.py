@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from moe_retrieval import __version__
-from moeret_cli import context, doctor, domains, index, model, query, reindex, render, status
+from moeret_cli import (
+    context,
+    doctor,
+    domains,
+    evaluate,
+    index,
+    model,
+    pairs,
+    query,
+    reindex,
+    render,
+    status,
+    train,
+)
 
 app = typer.Typer(
     name="moeret",
@@ -24,6 +37,9 @@ app.command("reindex")(reindex.reindex)
 app.command("status")(status.status)
 app.add_typer(domains.app, name="domains")
 app.add_typer(model.app, name="model")
+app.add_typer(pairs.app, name="pairs")
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
 app.command("doctor")(doctor.doctor)
 
 

@@ -87,6 +87,10 @@ class RejectedError(MoeretError):
     """A document or file cannot be indexed; the reason is one line. The rest of the corpus goes on."""
 
 
+class FetchError(MoeretError):
+    """A service of the web cannot be reached, or refuses."""
+
+
 # --- encoder and experts
 # -------------------------------------------------------------------------------------------
 

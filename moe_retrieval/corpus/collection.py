@@ -45,7 +45,9 @@ def read_collection(folder: Path, *, split: str = "") -> Collection:
     qrels = read_qrels(_qrels_file(folder, split))
     queries = {name: one for name, one in asked.items() if name in qrels}
     if not queries:
-        raise UsageError(f"{folder} has no query with a judgement", hint="ids in queries and qrels must agree")
+        raise UsageError(
+            f"{folder} has no query with a judgement", hint="ids in queries and qrels must agree"
+        )
     return Collection(
         name=folder.name,
         documents={name: _text(one) for name, one in documents.items()},

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_model
+from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 
@@ -34,3 +34,11 @@ class PoolingHead(nn.Module):
         }
         (place / "config.json").write_text(json.dumps(sizes, indent=2), "utf-8")
         save_model(self, str(place / "model.safetensors"))
+
+    @classmethod
+    def load(cls, folder: Path | str) -> PoolingHead:
+        """The head that `save` wrote to a folder."""
+        place = Path(folder)
+        head = cls(**json.loads((place / "config.json").read_text("utf-8")))
+        load_model(head, str(place / "model.safetensors"))
+        return head

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from moe_retrieval.training.xml_records import INLINE, inline
+from moe_retrieval.corpus.xml_elements import INLINE, inline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

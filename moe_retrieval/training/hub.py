@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from moe_retrieval.corpus.assembly import one_line
 from moe_retrieval.corpus.pairs import Pair, Split
-from moe_retrieval.errors import UsageError, did_you_mean
+from moe_retrieval.errors import FetchError, UsageError, did_you_mean
 from moe_retrieval.training.hub_files import FORMATS, read_rows
-from moe_retrieval.training.polite import FetchError
 from moe_retrieval.types import slug
 
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from moe_retrieval.corpus.sources import Limits, SourceFile, open_regular
 from moe_retrieval.corpus.walking import Found, is_folder, walk
+from moe_retrieval.corpus.xml_elements import first, inline, words
 from moe_retrieval.errors import RejectedError, UsageError
 from moe_retrieval.training.brackets import cited_together
 from moe_retrieval.training.citations import Article, Reference
 from moe_retrieval.training.medline import record_of
-from moe_retrieval.training.xml_records import first, inline, iso_date, paper_id, records, words
+from moe_retrieval.training.xml_records import iso_date, paper_id, records
 from moe_retrieval.types import Rejected, slug
 
 if TYPE_CHECKING:

@@ -2,53 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-_COSINE_START, _DOT_START = 0.05, 0.7
-
-
-class LossName(StrEnum):
-    """What the scores of a batch are held against.
-
-    `mnr`: each a finds its b among all b (multiple negatives ranking; Henderson et al., arXiv 1705.00652);
-    `symmetric`: each b finds its a, too (Radford et al., CLIP, ICML 2021); `mnr-plus`: the target of a row is
-    the row that its texts, by themselves, are most like (Hallee et al., arXiv 2401.15713); `triplet`: a is
-    nearer to b than to the hardest text of the batch, by a margin.
-    """
-
-    MNR = "mnr"
-    SYMMETRIC = "symmetric"
-    MNR_PLUS = "mnr-plus"
-    TRIPLET = "triplet"
-
-
-class Similarity(StrEnum):
-    """How two vectors are compared."""
-
-    COSINE = "cosine"
-    DOT = "dot"
-
-
-@dataclass(frozen=True, slots=True)
-class LossOptions:
-    """A loss. `temperature` divides the scores, None: the usual start; `learned`: it is trained, too."""
-
-    name: LossName = LossName.MNR
-    similarity: Similarity = Similarity.COSINE
-    temperature: float | None = None
-    learned: bool = False
-    margin: float = 0.2
-
-    @property
-    def start(self) -> float:
-        """The temperature at the start: 0.05 for cosines, the paper's 0.7 for dot products."""
-        usual = _COSINE_START if self.similarity is Similarity.COSINE else _DOT_START
-        return usual if self.temperature is None else self.temperature
+from moe_retrieval.training.options import LossName, LossOptions, Similarity
 
 
 class ContrastiveLoss(nn.Module):

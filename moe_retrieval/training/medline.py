@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from moe_retrieval.corpus.assembly import one_line
+from moe_retrieval.corpus.xml_elements import first, inline, words
 from moe_retrieval.training.citations import Article, Reference
-from moe_retrieval.training.xml_records import first, inline, iso_date, words
+from moe_retrieval.training.xml_records import iso_date
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

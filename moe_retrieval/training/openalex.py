@@ -14,10 +14,10 @@ from urllib.parse import urlencode
 from urllib.request import Request
 
 from moe_retrieval.corpus.assembly import one_line
-from moe_retrieval.errors import MissingExtraError
+from moe_retrieval.errors import FetchError, MissingExtraError
 from moe_retrieval.training.citations import Article, Reference
 from moe_retrieval.training.fetching import Draft, Listing, fetch, search_of
-from moe_retrieval.training.polite import FetchError, Polite, base_of
+from moe_retrieval.training.polite import Polite, base_of
 from moe_retrieval.training.xml_records import paper_id
 
 if TYPE_CHECKING:

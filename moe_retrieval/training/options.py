@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from moe_retrieval.training.losses import LossOptions
-from moe_retrieval.training.pair_model import GateWeights
-from moe_retrieval.training.trainer import FitOptions
+_COSINE_START, _DOT_START = 0.05, 0.7
 
 
 class Recipe(StrEnum):
@@ -30,6 +28,75 @@ FULL_ABOVE = 20_000
 
 RATES = {"low-rank": 1e-3, "full": 2e-5, "trunk": 5e-5, "gates": 1e-3}
 """Usual learning rates by what is trained."""
+
+
+class LossName(StrEnum):
+    """What the scores of a batch are held against.
+
+    `mnr`: each a finds its b among all b (multiple negatives ranking; Henderson et al., arXiv 1705.00652);
+    `symmetric`: each b finds its a, too (Radford et al., CLIP, ICML 2021); `mnr-plus`: the target of a row is
+    the row that its texts, by themselves, are most like (Hallee et al., arXiv 2401.15713); `triplet`: a is
+    nearer to b than to the hardest text of the batch, by a margin.
+    """
+
+    MNR = "mnr"
+    SYMMETRIC = "symmetric"
+    MNR_PLUS = "mnr-plus"
+    TRIPLET = "triplet"
+
+
+class Similarity(StrEnum):
+    """How two vectors are compared."""
+
+    COSINE = "cosine"
+    DOT = "dot"
+
+
+@dataclass(frozen=True, slots=True)
+class LossOptions:
+    """A loss. `temperature` divides the scores, None: the usual start; `learned`: it is trained, too."""
+
+    name: LossName = LossName.MNR
+    similarity: Similarity = Similarity.COSINE
+    temperature: float | None = None
+    learned: bool = False
+    margin: float = 0.2
+
+    @property
+    def start(self) -> float:
+        """The temperature at the start: 0.05 for cosines, the paper's 0.7 for dot products."""
+        usual = _COSINE_START if self.similarity is Similarity.COSINE else _DOT_START
+        return usual if self.temperature is None else self.temperature
+
+
+@dataclass(frozen=True, slots=True)
+class GateWeights:
+    """How much each loss that teaches a learned gate adds to the loss of the pairs."""
+
+    mutual_information: float = 0.0
+    load_balance: float = 0.0
+    specified_expert: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """How weights are fitted.
+
+    `steps` optimiser steps of one batch each; `warmup`: share of them in which the rate rises, after which
+    it falls to zero as a cosine; `evaluations`: how often validation is looked at; `patience`: after how many
+    looks without a gain training stops; 0: never. `bf16` None: where the device multiplies it.
+    """
+
+    steps: int = 200
+    rate: float = 2e-5
+    warmup: float = 0.1
+    decay: float = 0.01
+    evaluations: int = 4
+    patience: int = 3
+    seed: int = 0
+    bf16: bool | None = None
+    device: str = ""
+    report_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,11 +39,13 @@ class Course:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """A recipe's end. `verdicts`: each trained expert against general in the same model; `gains`: each
-    domain against the untouched model; `base`: nDCG@10 of that, query by query.
+    domain against the untouched model; `base`: nDCG@10 of that, query by query; `head`: the pooling head, if
+    the model has one.
     """
 
     recipe: Recipe
     model: Any
+    head: Any = None
     courses: tuple[Course, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     gains: tuple[Verdict, ...] = ()

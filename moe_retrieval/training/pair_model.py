@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from moe_retrieval.training.options import GateWeights
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -36,24 +38,17 @@ class Texts:
         return [Texts(ids, mask, self.expert) for ids, mask in pieces]
 
 
-@dataclass(frozen=True, slots=True)
-class GateWeights:
-    """How much each loss that teaches a learned gate adds to the loss of the pairs."""
-
-    mutual_information: float = 0.0
-    load_balance: float = 0.0
-    specified_expert: float = 0.0
-
-    def total(self, out: Any) -> Tensor:
-        """The weighted sum of a forward's losses; zero for a model without gates."""
-        losses = {
-            "mutual_information_loss": self.mutual_information,
-            "load_balance_loss": self.load_balance,
-            "specified_expert_loss": self.specified_expert,
-        }
-        found = [(getattr(out, name, None), weight) for name, weight in losses.items()]
-        parts = [loss * weight for loss, weight in found if loss is not None and weight]
-        return torch.stack(parts).sum() if parts else out.last_hidden_state.new_zeros(())
+def gate_loss(out: Any, weights: GateWeights) -> Tensor:
+    """The weighted sum of what a forward says of its gates; zero for a model without any."""
+    losses = {
+        "mutual_information_loss": weights.mutual_information,
+        "load_balance_loss": weights.load_balance,
+        "specified_expert_loss": weights.specified_expert,
+    }
+    found = [(getattr(out, name, None), weight) for name, weight in losses.items()]
+    parts = [loss * weight for loss, weight in found if loss is not None and weight]
+    total: Tensor = torch.stack(parts).sum() if parts else out.last_hidden_state.new_zeros(())
+    return total
 
 
 class PairModel(nn.Module):
@@ -97,7 +92,7 @@ class PairModel(nn.Module):
             routing["expert_labels"] = experts.to(texts.ids.device)
         out = self.encoder(input_ids=texts.ids, attention_mask=texts.mask, **routing)
         pooled = self._pooled(out.last_hidden_state, texts.mask)
-        return pooled if self.head is None else self.head(pooled), self.gates.total(out).float()
+        return pooled if self.head is None else self.head(pooled), gate_loss(out, self.gates).float()
 
     def _pooled(self, hidden: Tensor, mask: Tensor) -> Tensor:
         if self.pooling == "cls":

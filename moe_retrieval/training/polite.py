@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 
 from moe_retrieval.corpus.assembly import one_line
 from moe_retrieval.corpus.sources import short
-from moe_retrieval.errors import MoeretError, UsageError
+from moe_retrieval.errors import FetchError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,10 +28,6 @@ TIMEOUT = 60.0
 MOST_BYTES = 256 << 20  # of one answer
 
 _GO_ON = "run the same command again later: it goes on where it was"
-
-
-class FetchError(MoeretError):
-    """A service of the web cannot be reached, or refuses."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,11 @@ from urllib.request import Request
 from urllib.response import addinfourl
 
 from moe_retrieval.corpus.sources import Limits, SourceFile
-from moe_retrieval.errors import MissingExtraError, RejectedError, UsageError
+from moe_retrieval.errors import FetchError, MissingExtraError, RejectedError, UsageError
 from moe_retrieval.training.citations import Reference
 from moe_retrieval.training.fetching import Draft, Listing, fetch, search_of
 from moe_retrieval.training.medline import Record, record_of
-from moe_retrieval.training.polite import FetchError, Polite, base_of
+from moe_retrieval.training.polite import Polite, base_of
 from moe_retrieval.training.xml_records import records
 
 if TYPE_CHECKING:

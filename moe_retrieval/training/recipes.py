@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from moe_retrieval.model import extend, surgery
+from moe_retrieval.model.head import PoolingHead
 from moe_retrieval.training.batches import plan_steps
 from moe_retrieval.training.blending import blend, trained_weights
 from moe_retrieval.training.feeding import Feeder
@@ -15,7 +16,7 @@ from moe_retrieval.training.losses import ContrastiveLoss
 from moe_retrieval.training.options import RATES, Recipe
 from moe_retrieval.training.outcome import Course, Outcome
 from moe_retrieval.training.pair_model import PairModel
-from moe_retrieval.training.trainer import Progress, embedding, fit
+from moe_retrieval.training.trainer import Progress, embedding, fit, processes
 from moe_retrieval.training.validation import Validation
 from moe_retrieval.types import GENERAL
 
@@ -41,7 +42,10 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What every recipe needs: the base, the pairs, the options, a folder for checkpoints, who is told."""
+    """What every recipe needs: the base, the pairs, the options, a folder for checkpoints, who is told.
+
+    `head`: the base's pooling head, if it has one; `prompts`: of queries and documents, None: the base's own.
+    """
 
     source: ModelSource
     pairs: TrainingPairs
@@ -49,6 +53,7 @@ class Workshop:
     options: TrainOptions
     folder: Path
     head: Any = None
+    prompts: Mapping[str, str] | None = None
     tell: Callable[[str, Progress], None] = lambda _what, _progress: None
 
 
@@ -60,6 +65,8 @@ def run(shop: Workshop) -> Outcome:
     """
     shop.pairs.demand(shop.domains, at_least=shop.options.at_least)
     started = time.monotonic()
+    if shop.source.head is not None:
+        shop = replace(shop, head=PoolingHead.load(shop.source.head.parent).requires_grad_(False))
     recipes = {
         Recipe.EXPERT: _expert,
         Recipe.DENSE: _dense,
@@ -68,7 +75,7 @@ def run(shop: Workshop) -> Outcome:
         Recipe.ROUTER: _router,
     }
     outcome = recipes[shop.options.recipe](shop)
-    return replace(outcome, seconds=round(time.monotonic() - started, 1))
+    return replace(outcome, head=shop.head, seconds=round(time.monotonic() - started, 1))
 
 
 def _expert(shop: Workshop) -> Outcome:
@@ -92,8 +99,10 @@ def _joint(shop: Workshop) -> Outcome:
 
 
 def _polish(shop: Workshop) -> Outcome:
-    """The trunk by all domains, half-way back as validation says; then each expert alone on it."""
+    """The trunk by all domains, as far as validation says; then each expert alone on it."""
     first = _joint(shop) if shop.options.first is Recipe.JOINT else _dense(shop)
+    if shop.head is not None:
+        shop.head.requires_grad_(requires_grad=False)
     return _each_alone(shop, first.model, courses=first.courses, base=first.base)
 
 
@@ -111,7 +120,9 @@ def _router(shop: Workshop) -> Outcome:
 
 def _together(shop: Workshop, model: Any, numbers: Mapping[str, int]) -> Outcome:
     """Everything at once, by batches of one domain; judged against the model as it was."""
-    model.requires_grad_(requires_grad=True)
+    for part in (model, shop.head):
+        if part is not None:
+            part.requires_grad_(requires_grad=True)
     done = _train(shop, model, numbers, what="all", rate=RATES["trunk"])
     gains = _compared(shop.domains, done.after, done.before)
     return Outcome(shop.options.recipe, model, courses=(done.course,), gains=gains, base=done.before)
@@ -219,7 +230,8 @@ def _train(
     before = check.scores(embedding(pair_model, feeder))
     start = trained_weights(pair_model)
     learnt = [pair for pair in shop.pairs.train if pair.domain in numbers]
-    plan = plan_steps(learnt, size=options.batch, steps=options.fit.steps, seed=options.fit.seed)
+    steps = options.fit.steps * processes()  # each process takes its turn at the plan
+    plan = plan_steps(learnt, size=options.batch, steps=steps, seed=options.fit.seed)
     fitted = fit(
         pair_model,
         learnt,
@@ -237,7 +249,7 @@ def _train(
         scores=lambda: check.scores(embedding(pair_model, feeder)),
     )
     model.eval()
-    texts = sum(len(step) for step in plan[: fitted.steps]) * 2
+    texts = sum(len(step) for step in plan[: fitted.steps * processes()]) * 2
     course = Course(what, pairs=len(learnt), texts=texts, fitted=fitted, blend=chosen)
     return Trained(course, before=before, after=chosen.scores)
 
@@ -260,4 +272,4 @@ def _feeder(shop: Workshop, model: Any, numbers: Mapping[str, int]) -> Feeder:
     experts = {domain: model.config.experts[number] for domain, number in numbers.items()}
     words = {domain: said[name] for domain, name in experts.items() if name in said}
     limit = min(shop.options.max_length, shop.source.max_length)
-    return Feeder(shop.source, experts=numbers, max_length=limit, words=words)
+    return Feeder(shop.source, experts=numbers, max_length=limit, prompts=shop.prompts, words=words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,32 +27,12 @@ if TYPE_CHECKING:
 
     from moe_retrieval.corpus.pairs import Pair
     from moe_retrieval.training.feeding import Feeder
+    from moe_retrieval.training.options import FitOptions
     from moe_retrieval.training.pair_model import PairModel
     from moe_retrieval.training.validation import Embed, Scores, Validation
 
 _BUDGET = Budget(tokens=8_192, texts=128)
 _METRIC = "eval_ndcg"
-
-
-@dataclass(frozen=True, slots=True)
-class FitOptions:
-    """How weights are fitted.
-
-    `steps` optimiser steps of one batch each; `warmup`: share of them in which the rate rises, after which
-    it falls to zero as a cosine; `evaluations`: how often validation is looked at; `patience`: after how many
-    looks without a gain training stops; 0: never. `bf16` None: where the device multiplies it.
-    """
-
-    steps: int = 200
-    rate: float = 2e-5
-    warmup: float = 0.1
-    decay: float = 0.01
-    evaluations: int = 4
-    patience: int = 3
-    seed: int = 0
-    bf16: bool | None = None
-    device: str = ""
-    report_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +103,16 @@ def fit(
             hint="free some space and run it again: it goes on from the last checkpoint",
         ) from error
     return _fitted(trainer)
+
+
+def processes() -> int:
+    """How many processes train together, as torchrun and accelerate say."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one of several that writes what comes out."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _fitted(trainer: Trainer) -> Fitted:

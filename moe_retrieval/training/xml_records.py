@@ -7,8 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from moe_retrieval.corpus.sources import short
-from moe_retrieval.corpus.xml_formats import _INLINE as INLINE
-from moe_retrieval.corpus.xml_formats import _elements, _first, _inline, _words
+from moe_retrieval.corpus.xml_elements import elements, inline
 from moe_retrieval.errors import RejectedError
 from moe_retrieval.hashing import hash63
 
@@ -17,12 +16,6 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
     from moe_retrieval.corpus.sources import Limits, SourceFile
-
-__all__ = ["INLINE", "first", "inline", "iso_date", "paper_id", "records", "words"]
-
-first = _first
-inline = _inline
-words = _words
 
 _MONTHS = {name.lower(): number for number, name in enumerate(calendar.month_abbr) if name}
 _YEAR = re.compile(r"\b(1[5-9]|20)\d\d\b")
@@ -38,7 +31,7 @@ def records(file: SourceFile, limits: Limits) -> Iterator[Element]:
     from defusedxml.ElementTree import ParseError
 
     try:
-        for element, _ in _elements(file, limits):
+        for element, _ in elements(file, limits):
             yield element
     except DefusedXmlException as error:
         raise RejectedError("declares XML entities, or refers to something outside of the file") from error

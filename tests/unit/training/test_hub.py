@@ -16,9 +16,8 @@ import pytest
 from web_service import Answer, Asked, Service, serving
 
 from moe_retrieval.corpus.pairs import Pair, Split
-from moe_retrieval.errors import UsageError
+from moe_retrieval.errors import FetchError, UsageError
 from moe_retrieval.training.hub import hub_pairs
-from moe_retrieval.training.polite import FetchError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAME = "someone/abstract_domain_cvd"

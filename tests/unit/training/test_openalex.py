@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 from web_service import Answer, Asked, Clock, Service, serving
 
-from moe_retrieval.errors import MissingExtraError, MoeretError, NothingFoundError, UsageError
+from moe_retrieval.errors import FetchError, MissingExtraError, MoeretError, NothingFoundError, UsageError
 from moe_retrieval.training import openalex, polite
 from moe_retrieval.training.citations import Article, Reference, read_articles
 from moe_retrieval.training.openalex import fetch_articles
-from moe_retrieval.training.polite import FetchError
 
 HOME = "https://openalex.org"
 

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from web_service import Answer, Asked, Clock, Service, serving
 
-from moe_retrieval.errors import MissingExtraError, NothingFoundError, UsageError
+from moe_retrieval.errors import FetchError, MissingExtraError, NothingFoundError, UsageError
 from moe_retrieval.training import pubmed
 from moe_retrieval.training.citations import Article, Reference, read_articles
-from moe_retrieval.training.polite import FetchError
 from moe_retrieval.training.pubmed import fetch_articles
 
 SET = (
