@@ -61,8 +61,9 @@ def remove(
 
 
 def _documents(moeret: Moeret, domain: str) -> str:
-    """How many documents a domain holds, which must be in the store."""
-    found = {one.domain: one.documents for one in moeret.status().domains}
+    """How many documents a domain holds; it must be in the store, or have an expert that waits there."""
+    status = moeret.status()
+    found = dict.fromkeys(status.waiting, 0) | {one.domain: one.documents for one in status.domains}
     if domain not in found:
         raise UnknownDomainError(domain, found)
     return wording.count(found[domain], "document")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from moe_retrieval.errors import UsageError
 from moe_retrieval.training.source_kinds import SourceKind
 from moeret_cli import options, render, wording_pairs
 
@@ -94,6 +95,9 @@ def build(
     ] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="Articles of a search at most.")] = 1000,
     email: Annotated[str, typer.Option("--email", help="Your address, which live services ask for.")] = "",
+    years: Annotated[
+        str, typer.Option("--years", metavar="A-B", help="Articles of a search that appeared in these years.")
+    ] = "",
     articles: Annotated[
         Path, typer.Option("--articles", metavar="DIR", help="Where articles of a search are kept.")
     ] = Path("articles"),
@@ -126,6 +130,7 @@ def build(
                 hub_split=hub_split,
                 limit=limit,
                 email=email,
+                years=_years(years),
                 articles=articles,
             ),
             options=BuildOptions(
@@ -143,6 +148,48 @@ def build(
     _show(report, output=output, json=json)
 
 
+@app.command()
+def mine(
+    pairs: Annotated[Path, typer.Argument(metavar="DIR", help="What `moeret pairs build` wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A new folder.")],
+    per_pair: Annotated[int, typer.Option("--per-pair", min=1, help="Negatives per pair.")] = 4,
+    depth: Annotated[int, typer.Option("--depth", min=1, help="Neighbours looked at per pair.")] = 100,
+    margin: Annotated[
+        float, typer.Option("--margin", help="Of the positive's score, what a negative may reach.")
+    ] = 0.95,
+    pool: Annotated[bool, typer.Option("--pool", help="From the pairs' own texts, without a store.")] = False,
+    store: options.Store = None,
+    model: options.Model = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Add hard negatives to training pairs: near texts of the same domain that do not belong to them.
+
+    They come from the domain's table in the store. Left out is what may be a false negative: papers cited
+    together, near-duplicates, and what scores nearly as high as the text that belongs.
+    """
+    moeret = options.open_store(quiet=quiet, store=store, model=model)
+    from moe_retrieval.adaptation import mine_pairs
+    from moe_retrieval.encoder import Encoder
+
+    encoder = Encoder.load(model) if pool else None
+    with render.phase("mining negatives"):
+        found = mine_pairs(
+            None if pool else moeret,
+            pairs,
+            output,
+            encoder=encoder,
+            per_pair=per_pair,
+            depth=depth,
+            margin=margin,
+        )
+    if json:
+        render.json_line(found.to_dict())
+        return
+    for said in wording_pairs.mined(found, output=output):
+        render.line(said)
+
+
 def _show(report: PairsReport, *, output: Path, json: bool) -> None:
     if json:
         render.json_line(report.to_dict())
@@ -155,3 +202,12 @@ def _show(report: PairsReport, *, output: Path, json: bool) -> None:
 
 def _names(listed: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in listed.split(",") if name.strip())
+
+
+def _years(said: str) -> tuple[int, int] | None:
+    first, _, last = said.partition("-")
+    if not said:
+        return None
+    if not first.isdecimal() or not (last or first).isdecimal():
+        raise UsageError(f"years {said!r} are no years", hint="--years 2015-2024, or one year")
+    return int(first), int(last or first)

@@ -159,6 +159,8 @@ def status(found: Status, *, wanted_recall: float) -> None:
     line(f"encoder {found.model}, router {'fitted' if found.router else 'none (one domain or none)'}")
     columns = ("domain", "documents", "chunks", "expert", "index", "recall@10", "written since")
     table(columns, [wording.status_row(one, wanted_recall=wanted_recall) for one in found.domains])
+    for domain, expert in found.waiting.items():
+        note(f"expert {expert[:12]} waits for its first table: moeret index PATH --domain {domain}")
     for one in found.domains:
         if wording.is_low(one, wanted_recall=wanted_recall):
             note(f"the index of {one.domain} has a recall@10 below {wanted_recall} (setting `recall`)")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from moe_retrieval.training.negatives import MinedPairs
     from moe_retrieval.training.pairs_report import PairsReport
 
 COLUMNS = ("domain", "train", "validation", "test", "labels 1 : 0", "kinds")
@@ -45,3 +46,13 @@ def notes(report: PairsReport) -> Iterator[str]:
         yield f"left out: {number:,} {reason}"
     for warning in report.warnings:
         yield f"warning: {warning}"
+
+
+def mined(found: MinedPairs, *, output: Path) -> Iterator[str]:
+    """What mining added, and what it passed over."""
+    place = wording.short_path(str(output))
+    yield f"{wording.count(found.mined, 'negative')} for {wording.count(len(found.pairs), 'pair')} in {place}"
+    if found.short:
+        yield f"{wording.count(found.short, 'pair')} got fewer than asked: --depth looks further"
+    for reason, number in found.dropped.items():
+        yield f"passed over: {number:,} {reason}"

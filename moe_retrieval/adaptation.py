@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moe_retrieval.corpus.pairs import read_pairs, write_pairs
 from moe_retrieval.encoder import Encoder
 from moe_retrieval.errors import NothingFoundError, UsageError
 from moe_retrieval.hashing import file_sha256
@@ -21,7 +22,9 @@ from moe_retrieval.types import slug
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from moe_retrieval.corpus.pairs import Pair
     from moe_retrieval.moeret import Moeret
+    from moe_retrieval.training.negatives import MinedPairs
     from moe_retrieval.training.outcome import Outcome
     from moe_retrieval.training.trainer import Progress
 
@@ -121,6 +124,60 @@ def train_model(
     return TrainReport(tuple(names), outcome, model=str(output))
 
 
+def mine_pairs(
+    moeret: Moeret | None,
+    pairs: str | Path,
+    output: Path,
+    *,
+    encoder: Encoder | None = None,
+    per_pair: int = 4,
+    depth: int = 100,
+    margin: float = 0.95,
+    progress: Callable[[int], None] | None = None,
+) -> MinedPairs:
+    """Write a folder of pairs again, its training pairs with hard negatives.
+
+    They come from the domain's own table of a store, or, without `moeret`, from the pairs' own texts by
+    `encoder`. No document of validation or test becomes a negative.
+
+    Raises:
+        UsageError: `pairs` is no folder of pairs, or the new folder holds something.
+        UnknownDomainError: the store has no such domain.
+    """
+    from moe_retrieval.training.negatives import MiningOptions, mine_from_pool, mine_negatives
+
+    folder = Path(pairs)
+    _check_output(output)
+    train = read_pairs(folder / "train.jsonl")
+    held = [pair for name in ("validation", "test") for pair in _some_pairs(folder / f"{name}.jsonl")]
+    names = {name for pair in held for name in (*pair.documents, pair.a, pair.b)}
+    options = MiningOptions(margin=margin, excluded=frozenset(names))
+    how: dict[str, Any] = {"per_pair": per_pair, "depth": depth, "options": options, "progress": progress}
+    if moeret is None:
+        found = mine_from_pool(train, encoder=encoder or Encoder.load(), **how)
+    else:
+        snapshot = moeret.retriever.snapshot()
+        found = mine_negatives(
+            train,
+            store=moeret.store,
+            generation=snapshot.generation,
+            encoder=snapshot.encoder,
+            notify=moeret.notify,
+            **how,
+        )
+    write_pairs(output / "train.jsonl", found.pairs)
+    for name in ("validation.jsonl", "test.jsonl"):
+        shutil.copyfile(folder / name, output / name)
+    report = json.loads((folder / "report.json").read_text("utf-8")) | {"negatives": found.to_dict()}
+    write_atomically(output / "report.json", json.dumps(report, indent=1).encode())
+    return found
+
+
+def _some_pairs(path: Path) -> list[Pair]:
+    """The pairs of a file that may be empty."""
+    return read_pairs(path) if path.is_file() and path.stat().st_size else []
+
+
 def _run(
     encoder: Encoder,
     pairs: TrainingPairs,
@@ -170,7 +227,12 @@ def _check_extra() -> None:
             raise MissingExtraError(package, extra="train", purpose="training")
 
 
-def _check_output(output: Path, scratch: Path) -> None:
+def _check_output(output: Path, scratch: Path | None = None) -> None:
+    """Refuse a folder that holds anything but `scratch`.
+
+    Raises:
+        UsageError: it does, or is a file.
+    """
     if output.is_dir() and any(path != scratch for path in output.iterdir()):
         raise UsageError(f"{output} is there already", hint="give a new folder")
     if output.exists() and not output.is_dir():
@@ -208,7 +270,8 @@ def _key(encoder: Encoder, pairs: TrainingPairs, options: TrainOptions) -> str:
 
 def _data(path: str | Path, pairs: TrainingPairs) -> dict[str, Any]:
     place = Path(path)
-    files = [place / "train.jsonl", place / "validation.jsonl"] if place.is_dir() else [place]
+    names = ("train.jsonl", "validation.jsonl")
+    files = [place / name for name in names] if place.is_dir() else [place]
     return {
         "pairs": place.name,
         "sha256": ", ".join(file_sha256(file) for file in files),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from moe_retrieval.retrieval.candidates import candidate_experts
+from moe_retrieval.retrieval.candidates import candidate_experts, newcomers
 from moe_retrieval.storage.index import index_info
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from moe_retrieval.storage.catalog import DomainEntry, Generation
@@ -36,7 +37,7 @@ class DomainStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The live generation of a store."""
+    """The live generation of a store. `waiting`: domain -> trained expert of those that have no table yet."""
 
     store: str
     generation: int
@@ -44,6 +45,7 @@ class Status:
     model: str
     router: str
     domains: tuple[DomainStatus, ...]
+    waiting: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -60,6 +62,7 @@ def status_of(store: Store, live: Generation) -> Status:
         model=live.model.get("name", ""),
         router=live.router,
         domains=tuple(_domain(store, name, entry, candidates.get(name)) for name, entry in domains),
+        waiting={name: folder.name for name, folder in sorted(newcomers(store, live).items())},
     )
 
 

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
     """How sources are read. `kinds`: of pairs, as the source has them; none: its default. `domain`: of every
-    pair. `revision`: of a hub data set. `limit`, `email`, `articles`: of a live search: articles at most, the
-    address that the service asks for, the folder where fetched articles stay, another
-    server than the service's own.
+    pair. `revision`: of a hub data set. Of a live search, `limit`: articles at most; `email`: the address
+    that the service asks for; `years`: first and last; `articles`: the folder where fetched articles stay;
+    `base_url`: another server than the service's own.
     """
 
     kinds: tuple[str, ...] = ()
@@ -49,6 +49,7 @@ class SourceOptions:
     hub_split: str = ""
     limit: int = 1000
     email: str = ""
+    years: tuple[int, int] | None = None
     articles: Path = Path("articles")
     base_url: str = ""
 
@@ -272,6 +273,7 @@ def _fetched(reading: _Reading, fetch: Callable[..., Path], kind: SourceKind) ->
         folder=folder,
         limit=options.limit,
         email=options.email,
+        years=options.years,
         base_url=options.base_url or None,
     )
     return _cited(reading, read_articles(path), kind, Counter())

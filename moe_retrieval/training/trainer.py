@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch.utils.data import SequentialSampler
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 from transformers.trainer_utils import get_last_checkpoint, set_seed
 
 from moe_retrieval.engines.batches import Budget, plan_batches
@@ -84,6 +90,7 @@ def fit(
         data_collator=only,
         callbacks=[_Watch(progress, steps=options.steps)],
     )
+    trainer.remove_callback(PrinterCallback)
     trainer.look = lambda: validation.scores(embedding(model, feeder))
     if options.patience:
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=options.patience))
