@@ -25,6 +25,11 @@ VERBS = (
     ("model", "export-expert"),
     ("model", "import-expert"),
     ("model", "onnx"),
+    ("pairs",),
+    ("pairs", "build"),
+    ("pairs", "mine"),
+    ("train",),
+    ("evaluate",),
     ("doctor",),
 )
 

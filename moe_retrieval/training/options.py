@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from moe_retrieval.errors import UsageError
+
 _COSINE_START, _DOT_START = 0.05, 0.7
 
 
@@ -106,7 +108,8 @@ class TrainOptions:
     `rank`: of low-rank experts, 0: full ones, None: by the number of pairs. `batch`: pairs per step; `chunk`:
     texts encoded at once in large batches, 0: all. `max_length`: tokens of a text that are looked at.
     `rate` None: the usual one of what is trained. `shares`: of the way from start to end, among which
-    validation chooses. `at_least`: pairs without which a domain is refused. `routing`, `top_k`, `gates`: of
+    validation chooses. `queries`: of each domain's validation pairs, so many at
+    most are looked at. `at_least`: pairs without which a domain is refused. `routing`, `top_k`, `gates`: of
     the recipe `router`. `first`: with what `polish` begins, dense or joint. `enforce`: experts that the gate
     refuses are dropped; a study may want to see them all the same.
     """
@@ -119,7 +122,7 @@ class TrainOptions:
     rate: float | None = None
     shares: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     at_least: int = 50
-    queries: int = 400
+    queries: int = 200
     loss: LossOptions = field(default_factory=LossOptions)
     fit: FitOptions = field(default_factory=FitOptions)
     routing: str = "sentence"
@@ -129,6 +132,12 @@ class TrainOptions:
     )
     first: Recipe = Recipe.DENSE
     enforce: bool = True
+
+    def __post_init__(self) -> None:
+        if self.first not in (Recipe.DENSE, Recipe.JOINT):
+            raise UsageError(f"polish cannot begin with {self.first}", hint="with dense, or with joint")
+        if self.routing not in ("sentence", "token"):
+            raise UsageError(f"no gate is called {self.routing!r}", hint="sentence or token")
 
     def rank_for(self, pairs: int) -> int:
         """The rank of an expert that so many pairs train; 0: a full one."""

@@ -165,8 +165,9 @@ def _each_alone(shop: Workshop, model: Any, *, courses: tuple[Course, ...], base
     gains: tuple[Verdict, ...] = ()
     done = list(courses)
     for domain in shop.domains:
-        general = _look(shop, model, {domain: 0})
+        had = domain in model.config.domains
         trained = _alone(shop, model, domain)
+        general = _look(shop, model, {domain: 0}) if had else trained.before
         verdicts += _compared([domain], trained.after, general)
         gains += _compared([domain], trained.after, base or general)
         done.append(trained.course)

@@ -36,5 +36,17 @@ def test_the_readmes_python_runs_as_it_stands(
 
 def test_the_readme_names_every_verb() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf8")
-    verbs = ["index", "query", "context", "reindex", "status", "domains", "doctor"]
+    verbs = [
+        "index",
+        "query",
+        "context",
+        "reindex",
+        "status",
+        "domains",
+        "doctor",
+        "model",
+        "pairs",
+        "train",
+        "evaluate",
+    ]
     assert [verb for verb in verbs if f"moeret {verb}" not in text] == []

@@ -293,7 +293,7 @@ def test_a_table_on_a_narrow_terminal_folds(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("NO_COLOR", "1")
     name = "a-name-of-a-domain-that-is-longer-than-any-terminal-of-forty-columns"
-    render._table(("domain",), [(name,)])
+    render.table(("domain",), [(name,)])
     folded = terminal.getvalue().splitlines()[1:]
     assert max(map(len, folded)) <= 40
     assert "".join(folded) == name

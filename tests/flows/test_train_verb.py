@@ -193,6 +193,8 @@ def test_a_wrong_name_gets_a_near_one(store: Path, pairs: Path) -> None:
         (["cvd", "--pairs", "PAIRS", "--at-least", "1000"], "400 pairs to learn from, 1000 are needed"),
         (["cvd", "--pairs", "PAIRS", "--loss", "nothing"], "nothing"),
         (["!!", "--pairs", "PAIRS"], "cannot name a domain"),
+        (["cvd", "--pairs", "PAIRS", "--first", "router"], "polish cannot begin with router"),
+        (["cvd", "--pairs", "PAIRS", "--routing", "wishes"], "no gate is called 'wishes'"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_sentence(
