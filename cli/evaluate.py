@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moe_retrieval.corpus.pairs import Split
-from moe_retrieval.errors import UsageError
 from moe_retrieval.types import slug
 from moeret_cli import options, render
 from moeret_cli import wording_evaluation as wording
@@ -124,6 +123,7 @@ def _encoders(moeret: Moeret, models: Sequence[str], experts: Sequence[str]) -> 
         render.note(f"evaluating {encoder.name}, as the store or the settings have it")
         return {Path(encoder.name).name: encoder}
     from moe_retrieval.encoder import Encoder
+    from moe_retrieval.engines.packaged import expert_folders
     from moe_retrieval.evaluation.run import load_models
 
     settings = moeret.settings
@@ -141,25 +141,7 @@ def _encoders(moeret: Moeret, models: Sequence[str], experts: Sequence[str]) -> 
             document_prompt=settings.document_prompt or "",
         )
 
-    return load_models(models or [settings.model or "bundled"], experts=_packs(experts), load=load)
-
-
-def _packs(experts: Sequence[str]) -> dict[str, Path]:
-    """Domain -> folder of an expert, from words like `cvd=DIR`, `cvd=NAME` of a bundled one, or `bundled`."""
-    from moe_retrieval.engines.packaged import bundled_experts, find_expert
-
-    packs: dict[str, Path] = {}
-    for word in experts:
-        domain, said, name = word.partition("=")
-        if word == "bundled":
-            if not (found := bundled_experts()):
-                raise UsageError("no expert is bundled", hint="--experts DOMAIN=FOLDER")
-            packs |= found
-        elif not said or not domain or not name:
-            raise UsageError(f"{word!r} names no domain and expert", hint="--experts cvd=FOLDER")
-        else:
-            packs[slug(domain)] = find_expert(name)
-    return packs
+    return load_models(models or [settings.model or "bundled"], experts=expert_folders(experts), load=load)
 
 
 def _write(report: EvaluationReport, *, runs: Path | None, pictures: Path | None) -> None:

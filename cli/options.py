@@ -20,6 +20,14 @@ Store = Annotated[
     str | None, typer.Option("--store", metavar="PATH", help="Folder of the store [MOERET_STORE; .moeret].")
 ]
 Model = Annotated[str | None, typer.Option("--model", help="Folder or hub id of the encoder [bundled].")]
+Experts = Annotated[
+    str | None,
+    typer.Option(
+        "--experts",
+        metavar="WORDS",
+        help="Experts for domains that have none: bundled, or DOMAIN=NAME or =FOLDER, set apart by commas.",
+    ),
+]
 PrecisionOption = Annotated[
     Precision | None,
     typer.Option(

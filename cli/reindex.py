@@ -19,6 +19,7 @@ def reindex(
     dry_run: options.DryRun = False,
     store: options.Store = None,
     model: options.Model = None,
+    experts: options.Experts = None,
     precision: options.PrecisionOption = None,
     engine: options.EngineOption = None,
     device: options.Device = None,
@@ -30,7 +31,13 @@ def reindex(
     Queries see the old tables until then. A killed run goes on where it was.
     """
     moeret = options.open_store(
-        quiet=quiet, store=store, model=model, precision=precision, engine=engine, device=device
+        quiet=quiet,
+        store=store,
+        model=model,
+        experts=experts,
+        precision=precision,
+        engine=engine,
+        device=device,
     )
     with render.phase(render.LOADING):
         reindexer = moeret.reindexer()

@@ -43,7 +43,7 @@ def summary(report: PairsReport, *, output: Path) -> str:
 def notes(report: PairsReport) -> Iterator[str]:
     """What was left out and why, and what to mind."""
     for reason, number in report.dropped.items():
-        yield f"left out: {number:,} {reason}"
+        yield f"left out {number:,}: {reason}"
     for warning in report.warnings:
         yield f"warning: {warning}"
 
@@ -55,4 +55,4 @@ def mined(found: MinedPairs, *, output: Path) -> Iterator[str]:
     if found.short:
         yield f"{wording.count(found.short, 'pair')} got fewer than asked: --depth looks further"
     for reason, number in found.dropped.items():
-        yield f"passed over: {number:,} {reason}"
+        yield f"passed over {number:,}: {reason}"

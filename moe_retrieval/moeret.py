@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from moe_retrieval.corpus.chunking import Chunker
 from moe_retrieval.corpus.readers import read_corpus, scope_of
+from moe_retrieval.engines.packaged import expert_folders
 from moe_retrieval.errors import NothingFoundError, UnknownDomainError
 from moe_retrieval.retrieval import candidates, pinned
 from moe_retrieval.retrieval.context import Assembly, build_context
@@ -185,6 +186,7 @@ class Moeret:
         """What brings the store to the encoder of the settings, with registered candidates in place."""
         live = self._live()
         encoder = pinned.reindexing_encoder(self.store, live, self._choice(), notify=self.notify)
+        candidates.take_in_packs(self.store, encoder)
         return Reindexer(self.store, encoder=encoder, recall=self.settings.recall)
 
     def reindex(
@@ -251,6 +253,7 @@ class Moeret:
     def _indexer(self, store: Store) -> Indexer:
         settings = self.settings
         encoder = pinned.writing_encoder(store, store.catalog.latest(), self._choice(), notify=self.notify)
+        candidates.take_in_packs(store, encoder)
         chunker = Chunker(
             encoder.count_tokens,
             max_tokens=settings.chunk_tokens or encoder.token_limit,
@@ -270,6 +273,7 @@ class Moeret:
             max_length=settings.max_length,
             query_prompt=settings.query_prompt,
             document_prompt=settings.document_prompt,
+            experts=expert_folders(settings.experts),
         )
 
     def _live(self) -> Generation:

@@ -7,11 +7,12 @@ import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeGuard, get_args
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -47,6 +48,9 @@ class Settings(BaseSettings):
     model: str = Field(
         "", description="folder or hub id of the encoder; empty: what the store was written with"
     )
+    experts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="DOMAIN=NAME of a bundled expert, DOMAIN=FOLDER, or bundled; set apart by commas"
+    )
     precision: Precision = Field(Precision.AUTO, description="auto, fp32, bf16, or int8 (onnx)")
     engine: EngineName = Field(EngineName.AUTO, description="auto, torch, openvino or onnx")
     cache: Path | None = Field(None, description="folder for exported graphs; not set: the user's cache")
@@ -74,6 +78,13 @@ class Settings(BaseSettings):
     @classmethod
     def _in_any_case(cls, value: Any) -> Any:
         return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("experts", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(word.strip() for word in value.split(",") if word.strip())
 
     @field_validator("store", "cache", mode="before")
     @classmethod

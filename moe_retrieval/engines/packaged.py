@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moe_retrieval.errors import UsageError, did_you_mean
+from moe_retrieval.types import slug
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 EXPERTS = Path(__file__).parents[1] / "experts"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -37,3 +42,24 @@ def find_expert(name: str, *, folder: Path = EXPERTS) -> Path:
         return place
     hint = did_you_mean(name, known) if known else "none is bundled: give the folder of an exported expert"
     raise UsageError(f"{name!r} is no bundled expert and no folder", hint=hint)
+
+
+def expert_folders(words: Iterable[str], *, folder: Path = EXPERTS) -> dict[str, Path]:
+    """Domain -> pack, from words like `cvd=cardiovascular` (a bundled expert), `cvd=FOLDER`, or `bundled`.
+
+    The last stands for each bundled expert, for the domain of its name.
+
+    Raises:
+        UsageError: a word means no expert.
+    """
+    packs: dict[str, Path] = {}
+    for word in words:
+        domain, said, name = word.partition("=")
+        if word == "bundled":
+            packs |= bundled_experts(folder)
+        elif said and slug(domain) and name:
+            packs[slug(domain)] = find_expert(name, folder=folder)
+        else:
+            hint = f"bundled, or DOMAIN=NAME; bundled are: {', '.join(bundled_experts(folder)) or 'none'}"
+            raise UsageError(f"{word!r} names no domain and expert", hint=hint)
+    return packs

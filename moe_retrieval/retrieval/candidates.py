@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING
 
 from moe_retrieval.domain_experts import DomainExperts
 from moe_retrieval.errors import UsageError
-from moe_retrieval.model.packs import open_pack
+from moe_retrieval.model.packs import Pack, open_pack
 from moe_retrieval.storage.durability import file_faults, write_atomically
 from moe_retrieval.types import GENERAL, slug
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from moe_retrieval.encoder import Encoder
-    from moe_retrieval.model.packs import Pack
     from moe_retrieval.storage.catalog import Generation
     from moe_retrieval.storage.store import Store
 
@@ -82,24 +79,17 @@ def register_candidate(store: Store, domain: str, folder: Path, *, encoder: Enco
         _take_in(store, domain, pack)
 
 
-def adopt_experts(store: Store, experts: Mapping[str, Path], *, encoder: Encoder) -> tuple[str, ...]:
-    """Register packs, by domain, for the domains that have neither an expert of their own nor a candidate.
-
-    Returns the domains that got one. What was trained for this store, or lies in the model's folder, is never
-    replaced.
-
-    Raises:
-        UsageError: a domain cannot have that name, or the model takes no experts of domains.
-        ModelError: a pack that would be registered is no sound expert of this model; then none is.
-    """
-    with store.lease():
-        live = live_experts(store, store.catalog.latest())
-        settled = {*live, *_registered(store), *encoder.domains}
-        fresh = {domain: folder for domain, folder in sorted(experts.items()) if domain not in settled}
-        packs = {domain: check_candidate(domain, folder, encoder=encoder) for domain, folder in fresh.items()}
-        for domain, pack in packs.items():
-            _take_in(store, domain, pack)
-    return tuple(packs)
+def take_in_packs(store: Store, encoder: Encoder) -> None:
+    """Copy the packs that an encoder uses into the store, which will pin them."""
+    outside = [
+        place
+        for place in encoder.experts.places.values()
+        if isinstance(place, Pack) and place.folder.parent != store.experts_dir
+    ]
+    if outside:
+        with store.lease():
+            for pack in outside:
+                _copy(store, pack)
 
 
 def forget_candidate(store: Store, domain: str) -> bool:
@@ -125,10 +115,15 @@ def _registered(store: Store) -> dict[str, Path]:
 
 def _take_in(store: Store, domain: str, pack: Pack) -> None:
     """Copy a pack into the store, then note it as the domain's candidate; under the lease."""
-    home = store.experts_dir / pack.sha
+    _copy(store, pack)
     with file_faults(f"register the expert of domain {domain}"):
+        note = store.experts_dir / _CANDIDATES / domain
+        write_atomically(note, pack.sha.encode(), durable=store.durable)
+
+
+def _copy(store: Store, pack: Pack) -> None:
+    home = store.experts_dir / pack.sha
+    with file_faults(f"copy the expert {pack.sha[:12]}"):
         for file in sorted(pack.folder.iterdir()) if home != pack.folder else ():
             if file.suffix in (".safetensors", ".json", ".md"):
                 write_atomically(home / file.name, file.read_bytes(), durable=store.durable)
-        note = store.experts_dir / _CANDIDATES / domain
-        write_atomically(note, pack.sha.encode(), durable=store.durable)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from moe_retrieval.types import GENERAL, EngineName, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from moe_retrieval.errors import MoeretError
     from moe_retrieval.storage.catalog import Generation
@@ -26,7 +27,10 @@ DECIDING = ("query_prompt", "document_prompt", "max_length")
 
 @dataclass(frozen=True, slots=True)
 class EncoderChoice:
-    """What the caller asked of the encoder; the rest (empty, None for prompts) comes from the generation."""
+    """What the caller asked of the encoder; the rest (empty, None for prompts) comes from the generation.
+
+    `experts`: domain -> folder of an exported expert, for domains that have none of their own.
+    """
 
     model: str = ""
     precision: Precision = Precision.AUTO
@@ -36,6 +40,7 @@ class EncoderChoice:
     max_length: int = 0
     query_prompt: str | None = None
     document_prompt: str | None = None
+    experts: Mapping[str, Path] = field(default_factory=dict)
 
 
 def pinned_encoder(store: Store, generation: Generation | None, choice: EncoderChoice) -> Encoder:
@@ -56,8 +61,10 @@ def pinned_encoder(store: Store, generation: Generation | None, choice: EncoderC
 def writing_encoder(
     store: Store, generation: Generation | None, choice: EncoderChoice, *, notify: Callable[[str], None]
 ) -> Encoder:
-    """As `pinned_encoder`, and with the candidates of domains that the generation has no table for: a table
-    begins with its own expert. `notify` hears of those that do not fit the store's model any more.
+    """As `pinned_encoder`, and with experts for domains that the generation has no table for.
+
+    They are their candidates, or those that are chosen. `notify` hears of candidates that do not fit the
+    store's model any more.
 
     Raises:
         ModelMismatchError: another model was asked for, or, in a store without a generation, a candidate was
@@ -65,10 +72,10 @@ def writing_encoder(
         StaleDomainError: a setting that decides vectors (prompt, length) differs from the recorded one.
     """
     _check_model(generation, choice)
-    waiting = newcomers(store, generation)
-    encoder = _load_both(
-        generation, choice, live=live_experts(store, generation), waiting=waiting, notify=notify
-    )
+    waiting, held = newcomers(store, generation), generation.domains if generation else {}
+    free = choice.experts.keys() - held.keys() - waiting.keys()
+    live = _with_chosen(generation, choice, live_experts(store, generation), free=free)
+    encoder = _load_both(generation, choice, live=live, waiting=waiting, notify=notify)
     _check_present(store, generation, encoder)
     check_fingerprints(encoder, generation)
     return encoder
@@ -77,7 +84,8 @@ def writing_encoder(
 def reindexing_encoder(
     store: Store, generation: Generation, choice: EncoderChoice, *, notify: Callable[[str], None]
 ) -> Encoder:
-    """The encoder that the store's tables are to be brought to: as chosen, with candidates in place.
+    """The encoder that the store's tables are to be brought to: as chosen, with candidates in place, and with
+    chosen experts for domains on `general`.
 
     Experts do not fit another trunk: where one is chosen, there are none. `notify` hears of candidates that
     an earlier change of the model left behind.
@@ -85,9 +93,20 @@ def reindexing_encoder(
     if not same_model(generation, choice):
         return load_encoder(generation, choice, experts={})
     waiting = candidate_experts(store, generation)
-    return _load_both(
-        generation, choice, live=live_experts(store, generation), waiting=waiting, notify=notify
-    )
+    bare = {name for name, entry in generation.domains.items() if entry.expert == GENERAL}
+    free = (choice.experts.keys() & bare) - waiting.keys()
+    live = _with_chosen(generation, choice, live_experts(store, generation), free=free)
+    return _load_both(generation, choice, live=live, waiting=waiting, notify=notify)
+
+
+def _with_chosen(
+    generation: Generation | None, choice: EncoderChoice, live: Mapping[str, Path], *, free: AbstractSet[str]
+) -> dict[str, Path]:
+    """Live experts, and the chosen ones of `free` domains for which the model's folder holds none."""
+    if not free:
+        return dict(live)
+    inside = load_encoder(generation, choice, experts=live).domains
+    return {**live, **{name: choice.experts[name] for name in sorted(free - set(inside))}}
 
 
 def _load_both(

@@ -23,8 +23,9 @@ def plan_steps(
 ) -> list[list[int]]:
     """For each step the positions of its pairs, all of one domain and of label 1.
 
-    Every pair of a domain comes once before any comes twice. In a batch no text stands twice, and no a stands
-    beside a b that another pair says it belongs to: each would be learnt as a negative of what it belongs to.
+    Every pair of a domain comes once before any comes twice, but for those that have to wait because they do
+    not go together with the others of a batch. In a batch no text stands twice, and no a stands beside a b
+    that another pair says it belongs to: each would be learnt as a negative of what it belongs to.
 
     Raises:
         ValueError: there are no pairs that belong together.
@@ -36,7 +37,7 @@ def plan_steps(
     if not by_domain:
         raise ValueError("no pairs that belong together")
     draw = random.Random(seed)  # noqa: S311 - a draw, not a secret
-    related = _related(pairs)
+    related = related_texts(pairs)
     streams = {domain: _Stream(places, draw) for domain, places in sorted(by_domain.items())}
     names = list(streams)
     weights = [len(by_domain[name]) ** power for name in names]
@@ -44,7 +45,7 @@ def plan_steps(
     return [streams[domain].batch(pairs, related, size=size) for domain in chosen]
 
 
-def _related(pairs: Sequence[Pair]) -> Mapping[str, frozenset[str]]:
+def related_texts(pairs: Sequence[Pair]) -> Mapping[str, frozenset[str]]:
     """Text -> texts that it belongs to, by any pair."""
     found: dict[str, set[str]] = defaultdict(set)
     for pair in pairs:

@@ -59,5 +59,5 @@ def _set(
     weights = dict(model.named_parameters())
     with torch.no_grad():
         for name, last in end.items():
-            mixed = last if name.endswith(".down") else torch.lerp(start[name], last, share)
+            mixed = last if name.endswith(".down") else torch.lerp(start[name].to(last.device), last, share)
             weights[name].copy_(mixed)

@@ -9,11 +9,13 @@ from torch.utils.data import Dataset
 
 from moe_retrieval.engines.pooling import padded
 from moe_retrieval.engines.tokens import Tokens
+from moe_retrieval.training.batches import related_texts
 from moe_retrieval.training.pair_model import Texts
 from moe_retrieval.training.validation import DOCUMENT, QUERY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from moe_retrieval.corpus.pairs import Pair
     from moe_retrieval.model.source import ModelSource
@@ -55,15 +57,22 @@ class Feeder:
         """Tokens of each text."""
         return [len(self._ids(text, domain, side)) for text in texts]
 
-    def batch(self, pairs: Sequence[Pair]) -> dict[str, Texts]:
-        """The arguments of `PairModel.forward` for pairs of one domain."""
+    def batch(
+        self, pairs: Sequence[Pair], *, related: Mapping[str, AbstractSet[str]] | None = None
+    ) -> dict[str, Texts]:
+        """The arguments of `PairModel.forward` for pairs of one domain.
+
+        `related`: text -> texts that it belongs to, by any pair. A negative of one pair stands against all a
+        of the batch: it is left out where it is one of their texts, or belongs to one of them.
+        """
         domain = pairs[0].domain
         sides = {
             "a": self.texts([pair.a for pair in pairs], domain, side=QUERY),
             "b": self.texts([pair.b for pair in pairs], domain),
         }
-        positives = {pair.b for pair in pairs}
-        hard = [text for pair in pairs for text in pair.negatives if text not in positives]
+        known = {text for pair in pairs for text in (pair.a, pair.b)}
+        known |= {text for pair in pairs for text in (related or {}).get(pair.a, ())}
+        hard = [text for pair in pairs for text in pair.negatives if text not in known]
         if hard:
             sides["negatives"] = self.texts(list(dict.fromkeys(hard)), domain)
         return sides
@@ -81,12 +90,13 @@ class Batches(Dataset[dict[str, Any]]):
 
     def __init__(self, pairs: Sequence[Pair], steps: Sequence[Sequence[int]], feeder: Feeder) -> None:
         self._pairs, self._steps, self._feeder = pairs, steps, feeder
+        self._related = related_texts(pairs)
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def __getitem__(self, step: int) -> dict[str, Any]:
-        return self._feeder.batch([self._pairs[place] for place in self._steps[step]])
+        return self._feeder.batch([self._pairs[place] for place in self._steps[step]], related=self._related)
 
 
 def only(batches: Sequence[dict[str, Any]]) -> dict[str, Any]:

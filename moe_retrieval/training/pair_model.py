@@ -102,46 +102,58 @@ class PairModel(nn.Module):
 
     def _cached(self, groups: Sequence[Texts]) -> Tensor:
         """The loss, whose backward pass encodes the texts once more, part by part."""
-        parts = [texts.parts(self.chunk) for texts in groups]
-        steps = [[_Step(self, part) for part in own] for own in parts]
+        steps = [self._steps(texts, share=1 / len(groups)) for texts in groups]
         leaves = [torch.cat([step.first() for step in own]).requires_grad_() for own in steps]
-        with torch.enable_grad():
-            loss: Tensor = self.contrast * self.loss(*leaves)
-            loss.backward()  # type: ignore[no-untyped-call]
+        weights = [weight for weight in self.loss.parameters() if weight.requires_grad]
+        loss: Tensor = self.contrast * self.loss(*leaves)
+        found = torch.autograd.grad(loss, [*leaves, *weights], allow_unused=True, materialize_grads=True)
         flat = [step for own in steps for step in own]
-        grads = [leaf.grad for leaf in leaves]
-        sizes = [[len(part.ids) for part in own] for own in parts]
-        cut = [piece for grad, own in zip(grads, sizes, strict=True) for piece in _pieces(grad, own)]
-        total = loss.detach() + torch.stack([step.extra for step in flat]).mean()
-        total.requires_grad_()
-        total.register_hook(partial(_again, steps=flat, grads=cut))  # type: ignore[no-untyped-call]
+        grads = torch.cat(found[: len(leaves)]).split([step.count for step in flat])
+        total = (
+            loss.detach() + torch.stack([step.extra * step.share for step in flat]).sum()
+        ).requires_grad_()
+        again = partial(_again, parts=(flat, grads), loss=(weights, found[len(leaves) :]))
+        total.register_hook(again)  # type: ignore[no-untyped-call]
         return total
 
+    def _steps(self, texts: Texts, *, share: float) -> list[_Step]:
+        """The parts of a group whose gates' losses count `share`: each by its number of texts, as in one go."""
+        each = share / len(texts.ids)
+        return [_Step(self, part, share=each * len(part.ids)) for part in texts.parts(self.chunk)]
 
-def _pieces(grad: Tensor | None, sizes: list[int]) -> list[Tensor]:
-    if grad is None:
-        raise RuntimeError("the loss does not depend on its vectors")
-    return list(torch.split(grad, sizes))
 
-
-def _again(outer: Tensor, *, steps: Sequence[_Step], grads: Sequence[Tensor]) -> None:
-    for step, grad in zip(steps, grads, strict=True):
-        step.second(grad * outer, outer / len(steps))
+def _again(
+    outer: Tensor,
+    *,
+    parts: tuple[Sequence[_Step], Sequence[Tensor]],
+    loss: tuple[Sequence[Tensor], Sequence[Tensor]],
+) -> None:
+    """Give the encoder's weights their gradient, part by part, and the loss's own weights theirs."""
+    for step, grad in zip(*parts, strict=True):
+        step.second(grad * outer, outer * step.share)
+    for weight, grad in zip(*loss, strict=True):
+        weight.grad = grad * outer if weight.grad is None else weight.grad + grad * outer
 
 
 class _Step:
-    """One part of a batch, encoded without its gradient, and later again with it, by the same dropout."""
+    """One part of a batch, encoded without its gradient, and later again with it, by the same dropout.
 
-    def __init__(self, model: PairModel, texts: Texts) -> None:
+    `share`: what its gates' losses count in those of the batch.
+    """
+
+    def __init__(self, model: PairModel, texts: Texts, *, share: float) -> None:
         self._model, self._texts = model, texts
+        self.count, self.share = len(texts.ids), share
         self._device = texts.ids.device
         self._cast = torch.is_autocast_enabled(self._device.type), torch.get_autocast_dtype(self._device.type)
         self._noise = torch.get_rng_state()
-        self._own = torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else None
+        self._own: Tensor | None = None
         self.extra = torch.zeros(())
 
     def first(self) -> Tensor:
         """The vectors, and in `extra` the losses of the gates."""
+        self._noise = torch.get_rng_state()  # as it is now: the parts before this one have drawn from it
+        self._own = torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else None
         with torch.no_grad():
             vectors, self.extra = self._model.embed(self._texts)
         return vectors

@@ -43,8 +43,8 @@ def test_a_citation_file_becomes_a_folder_of_pairs_and_a_table(cited: Path, tmp_
     assert cvd.split() == ["cvd", "96", "12", "12", "120", ":", "0", "cited-title,", "same-bracket"]
     assert lung.split()[:4] == ["lung", "96", "12", "12"]
     assert end.startswith("240 pairs of 2 domains in ")
-    assert "moeret: left out: 60 dangling bracket ids" in done.err
-    assert "moeret: left out: 1 articles held out" in done.err
+    assert "moeret: left out 60: dangling bracket ids" in done.err
+    assert "moeret: left out 1: articles held out" in done.err
     assert "moeret: warning: all labels are 1" in done.err
     check_disjoint(*(read_pairs(tmp_path / "new" / f"{split}.jsonl") for split in Split))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_retrieval.engines.packaged import bundled_experts, find_expert
+from moe_retrieval.engines.packaged import bundled_experts, expert_folders, find_expert
 from moe_retrieval.errors import UsageError
 from moe_retrieval.model.packs import open_pack
 from moe_retrieval.model.surgery import export_expert, upcycle
@@ -62,3 +62,16 @@ def test_a_misspelt_name_gets_the_nearest_one(package: Path) -> None:
 def test_where_none_is_bundled_a_folder_is_asked_for(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="none is bundled: give the folder"):
         find_expert(name, folder=tmp_path)
+
+
+def test_words_name_experts_for_domains(package: Path, tmp_path: Path) -> None:
+    every = bundled_experts(package)
+    assert expert_folders(["bundled"], folder=package) == every
+    found = expert_folders(["cvd=oncology", f"Skin Cancer={tmp_path}"], folder=package)
+    assert found == {"cvd": every["oncology"], "skin-cancer": tmp_path}
+
+
+@pytest.mark.parametrize("word", ["oncology", "=oncology", "cvd=", "!!=oncology", ""])
+def test_a_word_that_names_no_domain_or_no_expert_is_refused(package: Path, word: str) -> None:
+    with pytest.raises(UsageError, match="names no domain and expert"):
+        expert_folders([word], folder=package)

@@ -18,7 +18,7 @@ from moe_retrieval.errors import (
     UsageError,
 )
 from moe_retrieval.model import surgery
-from moe_retrieval.retrieval.candidates import adopt_experts, candidate_experts, newcomers
+from moe_retrieval.retrieval.candidates import newcomers
 from moe_retrieval.retrieval.indexer import IndexOptions
 from moe_retrieval.retrieval.pinned import EncoderChoice, writing_encoder
 from moe_retrieval.settings import Settings
@@ -311,43 +311,53 @@ def test_a_pinned_expert_that_is_gone_is_named(five: Moeret, packs: dict[str, Pa
         Moeret.open(five.store.path, settings=five.settings).query("heart")
 
 
-# --- adopting
+# --- chosen experts
 
 
-def test_experts_are_adopted_for_domains_that_have_none(five: Moeret, packs: dict[str, Path]) -> None:
+def choosing(moeret: Moeret, **experts: Path) -> Moeret:
+    """A fresh handle on the same store, whose settings name these experts."""
+    words = tuple(f"{domain}={folder}" for domain, folder in experts.items())
+    return Moeret.open(moeret.store.path, settings=moeret.settings.model_copy(update={"experts": words}))
+
+
+def test_a_new_domain_begins_with_the_expert_that_is_chosen_for_it(
+    five: Moeret, packs: dict[str, Path]
+) -> None:
+    before = entries(five)
+    choosing(five, joint=packs["joint"], copd=packs["copd"]).index_documents(SIXTH, domain="joint")
+    after = entries(five)
+    assert after.pop("joint").expert == packs["joint"].name
+    assert after == before  # copd has a table: it waits for reindex
+    assert five.query("heart", domains=["joint"]).hits  # the store holds the pack itself
+
+
+def test_reindex_brings_domains_without_an_expert_to_the_chosen_one(
+    five: Moeret, packs: dict[str, Path]
+) -> None:
     five.register_expert("cvd", packs["cvd"])
     five.reindex()
-    five.register_expert("skin", packs["skin"])
-    offered = {"cvd": packs["joint"], "skin": packs["joint"], "copd": packs["copd"], "joint": packs["joint"]}
-    adopted = adopt_experts(five.store, offered, encoder=five.encoder())
-    assert adopted == ("copd", "joint")
-    live = five.store.catalog.latest()
-    assert {domain: folder.name for domain, folder in candidate_experts(five.store, live).items()} == {
-        domain: packs[domain].name for domain in ("cvd", "skin", "copd")
-    }
-    assert [*newcomers(five.store, live)] == ["joint"]
-    assert adopt_experts(five.store, offered, encoder=five.encoder()) == ()
+    report = choosing(five, cvd=packs["joint"], copd=packs["copd"]).reindex()
+    assert list(report.domains) == ["copd"]
+    assert entries(five)["cvd"].expert == packs["cvd"].name
+    assert entries(five)["copd"].expert == packs["copd"].name
+    assert choosing(five, copd=packs["copd"]).reindexer().plan() == ()
+    assert five.reindexer().plan() == ()  # once pinned, it needs not be chosen again
 
 
-def test_an_adopted_expert_serves_a_new_domain_at_once(five: Moeret, packs: dict[str, Path]) -> None:
-    adopt_experts(five.store, {"joint": packs["joint"]}, encoder=five.encoder())
-    five.index_documents(SIXTH, domain="joint")
+def test_a_candidate_comes_before_what_is_chosen(five: Moeret, packs: dict[str, Path]) -> None:
+    five.register_expert("joint", packs["joint"])
+    choosing(five, joint=packs["copd"]).index_documents(SIXTH, domain="joint")
     assert entries(five)["joint"].expert == packs["joint"].name
 
 
-def test_an_expert_that_does_not_fit_keeps_the_others_from_being_adopted(
-    five: Moeret, packs: dict[str, Path], foreign: Path
-) -> None:
+def test_a_chosen_expert_of_another_model_is_refused_by_name(five: Moeret, foreign: Path) -> None:
     with pytest.raises(ModelMismatchError, match="was trained on"):
-        adopt_experts(five.store, {"copd": packs["copd"], "joint": foreign}, encoder=five.encoder())
-    live = five.store.catalog.latest()
-    assert (candidate_experts(five.store, live), newcomers(five.store, live)) == ({}, {})
+        choosing(five, joint=foreign).index_documents(SIXTH, domain="joint")
+    assert "joint" not in entries(five)
 
 
 def test_an_expert_of_the_models_folder_is_not_replaced(inside: Moeret, packs: dict[str, Path]) -> None:
-    assert adopt_experts(inside.store, {"cvd": packs["cvd"]}, encoder=inside.encoder()) == ()
-
-
-def test_a_new_store_can_adopt(tiny_model: Path, tmp_path: Path, packs: dict[str, Path]) -> None:
-    store = Store.open(tmp_path / "fresh", create=True)
-    assert adopt_experts(store, {"joint": packs["joint"]}, encoder=Encoder.load(tiny_model)) == ("joint",)
+    before = entries(inside)["cvd"].expert
+    chosen = choosing(inside, cvd=packs["copd"])
+    assert chosen.reindexer().plan() == ()
+    assert entries(inside)["cvd"].expert == before
