@@ -11,6 +11,7 @@ run; "graph cold" begins without exported graphs. Every rival indexes
 and answers in one process, with the same weights and texts; PYTHON is an interpreter that has them:
 pip install sentence-transformers txtai chromadb llama-index-core llama-index-embeddings-huggingface lancedb
 faiss-cpu.
+Byte code of ours is kept from one run to the next, as that of installed packages is.
 Also printed: how many of the ten best documents are those of exact search in fp32.
 """
 
@@ -64,11 +65,16 @@ def prepare(data: Path, folder: Path, *, documents: int, queries: int) -> None:
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", "utf-8")
 
 
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | OFFLINE
+
+
 def run_ours(name: str, folder: Path, cache: Path) -> tuple[float, dict[str, list[str]]]:
     engine, precision = OURS[name]
     work = Path(tempfile.mkdtemp(dir=folder))
     place = work / "graphs" if "cold" in name else cache
-    env = os.environ | OFFLINE | {"MOERET_STORE": str(work / "store"), "MOERET_CACHE": str(place)}
+    env = environment() | {"MOERET_STORE": str(work / "store"), "MOERET_CACHE": str(place)}
     env |= {"MOERET_ENGINE": engine, "MOERET_PRECISION": precision}
     if "one process" in name:
         words = [str(folder / "documents.jsonl"), str(folder / "queries.jsonl"), str(work / "store")]
@@ -106,7 +112,7 @@ def run_rival(name: str, folder: Path, python: str) -> tuple[float, dict[str, li
     begun = time.perf_counter()
     done = subprocess.run(
         [python, str(SCRIPT), name, *words],
-        env=os.environ | OFFLINE,
+        env=environment(),
         check=True,
         capture_output=True,
         text=True,

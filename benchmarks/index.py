@@ -42,7 +42,7 @@ def pipeline(corpus: str, store: str) -> dict:
     out.
     """
     import faiss  # noqa: F401 - imported here, so that importing it is not measured
-    import lancedb  # noqa: F401
+    import lance  # noqa: F401
 
     from moe_retrieval import Encoder, Moeret
 

@@ -43,6 +43,7 @@ class Moeret:
         self.settings, self.notify = settings, notify
         self._store: Store | None = None
         self._retriever: Retriever | None = None
+        self._writer: Encoder | None = None  # the one that wrote last: queries after it need load no other
 
     @classmethod
     def open(
@@ -67,7 +68,7 @@ class Moeret:
         """End the search threads and let go of encoder and tables; the handle may be used again."""
         if self._retriever is not None:
             self._retriever.close()
-        self._retriever = self._store = None
+        self._retriever = self._store = self._writer = None
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +87,9 @@ class Moeret:
     def retriever(self) -> Retriever:
         """Answers queries; holds the loaded encoder and the open tables."""
         if self._retriever is None:
-            self._retriever = Retriever(self.store, choice=self._choice(), notify=self.notify)
+            self._retriever = Retriever(
+                self.store, choice=self._choice(), loaded=self._writer, notify=self.notify
+            )
         return self._retriever
 
     def index(
@@ -254,6 +257,7 @@ class Moeret:
         settings = self.settings
         encoder = pinned.writing_encoder(store, store.catalog.latest(), self._choice(), notify=self.notify)
         candidates.take_in_packs(store, encoder)
+        self._writer = encoder
         chunker = Chunker(
             encoder.count_tokens,
             max_tokens=settings.chunk_tokens or encoder.token_limit,

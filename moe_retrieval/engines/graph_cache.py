@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,9 @@ class GraphCache:
         try:
             said = json.loads((self.folder / f"{name}.json").read_text("utf-8"))
             text = (self.folder / f"{name}.graph").read_bytes()
-            weights = np.fromfile(self.folder / f"{said['base']}.weights", np.uint8)
+            # mapped, not read: the copy is what takes the time; what is patched becomes a page of our own
+            base = np.memmap(self.folder / f"{said['base']}.weights", np.uint8, mode="c")
+            weights: NDArray[np.uint8] = base
             if said["ranges"]:
                 weights = _patched(
                     weights, np.fromfile(self.folder / f"{name}.delta", np.uint8), said["ranges"]
@@ -105,7 +108,7 @@ class GraphCache:
         return None
 
     def _put(self, name: str, data: bytes) -> None:
-        fresh = self.folder / f".{name}.{os.getpid()}"
+        fresh = self.folder / f".{name}.{os.getpid()}.{threading.get_ident()}"
         fresh.write_bytes(data)
         fresh.replace(self.folder / name)
 

@@ -48,13 +48,17 @@ class OpenVinoRuntime:
         self._core = openvino.Core()
         self._cache = GraphCache(cache, names=["openvino", openvino.__version__, source.family, trunk])
         hint = "bf16" if precision is Precision.BF16 else "f32"
+        self._shared: list[NDArray[np.uint8]] = []  # what compiled graphs point into, and do not own
         self._options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
 
     def open(self, expert: str, place: Pack | int) -> Callable[..., NDArray[np.float32]]:
         """The expert's graph, compiled for this CPU."""
         openvino = load_openvino()
         graph = self._cache.get(expert, lambda: self._export(place))
-        model = self._core.read_model(graph.text.decode(), weights=openvino.Tensor(graph.weights))
+        # not a copy: weights that are a mapped file are read into no memory of this process
+        self._shared.append(graph.weights)
+        weights = openvino.Tensor(graph.weights, shared_memory=True)
+        model = self._core.read_model(graph.text.decode(), weights=weights)
         compiled = self._core.compile_model(model, "CPU", self._options)
         local = threading.local()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from moe_retrieval.encoder import Encoder
 from moe_retrieval.engines.bundled import BUNDLED
+from moe_retrieval.engines.precision import resolve_precision
 from moe_retrieval.errors import ModelError, ModelMismatchError, StaleDomainError
 from moe_retrieval.model.packs import check_fit, open_pack
 from moe_retrieval.retrieval.candidates import candidate_experts, live_experts, newcomers
@@ -176,6 +177,16 @@ def check_fingerprints(encoder: Encoder, generation: Generation | None) -> None:
     for domain, entry in generation.domains.items() if generation else ():
         if (loaded := encoder.fingerprint(domain)) != entry.fingerprint:
             raise _stale(domain, generation, stored=entry.fingerprint, loaded=loaded, encoder=encoder)
+
+
+def serves(encoder: Encoder, generation: Generation, choice: EncoderChoice) -> bool:
+    """Whether a loaded encoder answers as the pinned one would: same vectors, same format."""
+    alike = all(
+        (encoder.expert_of(domain), encoder.fingerprint(domain)) == (entry.expert, entry.fingerprint)
+        for domain, entry in generation.domains.items()
+    )
+    wanted = resolve_precision(_precision(generation, choice.precision), device=encoder.device)
+    return alike and encoder.precision is wanted
 
 
 def load_encoder(

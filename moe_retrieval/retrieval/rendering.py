@@ -12,7 +12,6 @@ import hmac
 import json
 import re
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import escape, quoteattr
 
 from moe_retrieval.types import Citation, Context, ContextFormat
 
@@ -96,6 +95,8 @@ def _markdown(citations: Sequence[Citation], *, fence: str) -> str:
 
 
 def _xml(citations: Sequence[Citation], *, fence: str) -> str:
+    from xml.sax.saxutils import escape, quoteattr  # brings http and email, which no query needs
+
     parts = [f"<context fence={quoteattr(fence)}>", f"<note>{escape(NOTE)}</note>"]
     for citation in citations:
         attributes = {

@@ -13,7 +13,7 @@ import numpy as np
 from moe_retrieval.errors import NothingFoundError, StoreCorruptError, UsageError
 from moe_retrieval.filters import Filter, parse_filter
 from moe_retrieval.retrieval.fusion import Ranked, Searched, fuse, search_depth
-from moe_retrieval.retrieval.pinned import EncoderChoice, check_fingerprints, pinned_encoder
+from moe_retrieval.retrieval.pinned import EncoderChoice, check_fingerprints, pinned_encoder, serves
 from moe_retrieval.retrieval.snapshot import Snapshot
 from moe_retrieval.types import GENERAL, Hit, Mode, Route
 
@@ -63,7 +63,7 @@ class Retriever:
     life.
 
     Thread-safe. `encoder`, when given, must be the one the store was written with; else the retriever loads
-    it.
+    it, or takes `loaded`, the one that has just written the store, where it would load the same.
     """
 
     def __init__(
@@ -72,10 +72,11 @@ class Retriever:
         *,
         encoder: Encoder | None = None,
         choice: EncoderChoice | None = None,
+        loaded: Encoder | None = None,
         notify: Callable[[str], None] = lambda _message: None,
     ) -> None:
         self.store, self.choice, self.notify = store, choice or EncoderChoice(), notify
-        self._given = encoder
+        self._given, self._loaded = encoder, loaded
         self._snapshot: Snapshot | None = None
         self._opening = threading.Lock()
         self._pool = _threads()
@@ -158,6 +159,8 @@ class Retriever:
             return self._given
         if held is not None and _pins(held.generation) == _pins(generation):
             return held.encoder
+        if self._loaded is not None and serves(self._loaded, generation, self.choice):
+            return self._loaded
         return pinned_encoder(self.store, generation, self.choice)
 
 

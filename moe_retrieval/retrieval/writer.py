@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moe_retrieval.storage.engine import prepare_replacing
 from moe_retrieval.storage.rows import to_batch
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class DomainWriter:
         """Queue all rows of one document; with `replaces`, its old rows go in the same commit."""
         self.waiting += rows
         if replaces:
+            prepare_replacing()
             self.replaced.add(key)
 
     def remove(self, keys: Iterable[int]) -> None:

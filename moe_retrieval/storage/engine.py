@@ -1,8 +1,9 @@
 """Lance, LanceDB and FAISS, imported in one place; what they raise becomes an error of the store.
 
 The engine raises errors whose text holds paths of its own source files; a user gets a sentence, a next step,
-and none of those paths. Reading goes through `lance` (pylance), because importing
-`lancedb` takes a second or more; writing goes through `lancedb`. Both carry the same Lance core.
+and none of those paths. What reads or adds goes through `lance` (pylance), because
+importing `lancedb` takes a second or more; what replaces or removes rows goes through `lancedb`. Both carry
+the same Lance core, and write the same files.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import importlib
 import os
 import re
+import sys
 import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -94,9 +96,19 @@ def connect(folder: Path) -> Any:
 
 
 def prepare_writing() -> None:
-    """Import LanceDB beside other work: a run that will write loads its encoder meanwhile."""
+    """Import Lance beside other work: a run that will write loads its encoder meanwhile."""
+    _import_aside("lance")
+
+
+def prepare_replacing() -> None:
+    """Import LanceDB beside other work: new rows are encoded before they replace any."""
+    if "lancedb" not in sys.modules:
+        _import_aside("lancedb")
+
+
+def _import_aside(name: str) -> None:
     os.environ.setdefault("LANCE_LOG", "error")
-    threading.Thread(target=importlib.import_module, args=("lancedb",), daemon=True).start()
+    threading.Thread(target=importlib.import_module, args=(name,), daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 _FRAGMENT_ROWS = 131_072
 """Fragments of this size are left alone by compaction, so its cost does not grow with the table."""
 
+TEXT_ANALYSIS = {"with_position": False, "base_tokenizer": "simple", "language": "English", "stem": True}
+"""How texts become words; what is not named here is as LanceDB's `FTS` has it."""
+
 _KEYS_PER_DELETE = 10_000
 _SOURCES_REMEMBERED = 4_096
 
@@ -52,7 +55,7 @@ class Table:
         self.folder = folder
         self.name = name
         self._path = folder / f"{name}.lance"
-        self._writer: Any = None
+        self._replacer: Any = None
         with engine_faults(f"open table {name}"):
             found = self._dataset().schema
             self.dim: int = found.field(VECTOR).type.list_size
@@ -67,9 +70,8 @@ class Table:
         """
         with engine_faults(f"create table {name}"):
             columns = schema(dim, fingerprint=fingerprint, after=after)
-            made = connect(folder).create_table(name, schema=columns)
+            lance().write_dataset(columns.empty_table(), str(folder / f"{name}.lance"), schema=columns)
         table = cls(folder, name=name)
-        table._writer = made
         table._index_text()
         return table
 
@@ -133,8 +135,6 @@ class Table:
         try:
             self._commit(rows, replaces, doing)
         except StoreConflictError:
-            with engine_faults(doing):
-                self._handle().checkout_latest()  # until then the same handle fails for ever
             self._commit(rows, replaces, doing)
 
     def delete_documents(self, keys: np.ndarray) -> int:
@@ -143,7 +143,7 @@ class Table:
         before = self.rows
         with engine_faults(f"delete documents from table {self.name}"):
             for start in range(0, len(doomed), _KEYS_PER_DELETE):
-                self._handle().delete(_any_of(doomed[start : start + _KEYS_PER_DELETE]))
+                self._replacing().delete(_any_of(doomed[start : start + _KEYS_PER_DELETE]))
         return before - self.rows
 
     def maintain(self) -> None:
@@ -155,8 +155,6 @@ class Table:
                 self._index_text()
             else:
                 dataset.optimize.optimize_indices()
-            if self._writer is not None:
-                self._writer.checkout_latest()
 
     def entry(
         self, *, expert: str, description: str = "", precision: str = "fp32", chunking: str = ""
@@ -187,10 +185,12 @@ class Table:
         with engine_faults(f"read table {self.name}"):
             return self._dataset().to_table(columns=[*names])
 
-    def _handle(self) -> Any:
-        if self._writer is None:
-            self._writer = connect(self.folder).open_table(self.name)
-        return self._writer
+    def _replacing(self) -> Any:
+        """LanceDB's handle, at the latest version: after a conflict it fails until it is told to look."""
+        if self._replacer is None:
+            self._replacer = connect(self.folder).open_table(self.name)
+        self._replacer.checkout_latest()
+        return self._replacer
 
     def _add_fields(self, batch: pa.RecordBatch) -> None:
         """Give new metadata fields a column, up to the limit; adding empty columns writes no data."""
@@ -199,23 +199,21 @@ class Table:
             room = MAX_FIELDS - len(metadata_columns(have))
             new = [name for name in metadata_columns(batch.schema.names) if name not in have][:room]
             if new:
-                self._handle().add_columns([pa.field(name, batch.schema.field(name).type) for name in new])
+                self._dataset().add_columns([pa.field(name, batch.schema.field(name).type) for name in new])
 
     def _commit(self, rows: pa.Table, replaces: np.ndarray | None, doing: str) -> None:
         with engine_faults(doing):
             if replaces is None or len(replaces) == 0:
-                self._handle().add(rows)
+                self._dataset().insert(rows)
                 return
-            merge = self._handle().merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            merge = self._replacing().merge_insert("id")
+            merge = merge.when_matched_update_all().when_not_matched_insert_all()
             merge = merge.when_not_matched_by_source_delete(_any_of(distinct(replaces)))
             merge.use_index(False).execute(rows)  # with a scalar index on id the check for twins is skipped
 
     def _index_text(self) -> None:
-        from lancedb.index import FTS
-
-        text = FTS(with_position=False, base_tokenizer="simple", language="English", stem=True)
         with engine_faults(f"build the text index of table {self.name}"):
-            self._handle().create_index(CONTENT, config=text, replace=True)
+            self._dataset().create_scalar_index(CONTENT, "INVERTED", **TEXT_ANALYSIS)
 
 
 def _any_of(keys: np.ndarray) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict, deque
+from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ _POWER = 0.5
 
 _TRIES = 8
 """How many batches' worth of pairs are looked at before a batch stays smaller than asked."""
+
+_TOGETHER = 2
+"""Pairs of one domain that stand together in a step of several."""
 
 
 def plan_steps(
@@ -43,6 +47,17 @@ def plan_steps(
     weights = [len(by_domain[name]) ** power for name in names]
     chosen = draw.choices(names, weights, k=steps)
     return [streams[domain].batch(pairs, related, size=size) for domain in chosen]
+
+
+def plan_mixed_steps(pairs: Sequence[Pair], *, size: int, steps: int, seed: int) -> list[list[int]]:
+    """As `plan_steps`, but each step is of several domains: a gate learns what tells them apart.
+
+    Raises:
+        ValueError: there are no pairs that belong together.
+    """
+    count = max(1, size // _TOGETHER)
+    parts = plan_steps(pairs, size=min(size, _TOGETHER), steps=steps * count, seed=seed)
+    return [list(chain(*parts[start : start + count])) for start in range(0, len(parts), count)]
 
 
 def related_texts(pairs: Sequence[Pair]) -> Mapping[str, frozenset[str]]:

@@ -14,7 +14,7 @@ from moe_retrieval.training.pair_model import Texts
 from moe_retrieval.training.validation import DOCUMENT, QUERY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from moe_retrieval.corpus.pairs import Pair
@@ -50,8 +50,14 @@ class Feeder:
         """Texts of one domain as one padded batch; `side`: whether they get the query's or the document's
         prompt.
         """
-        ids, mask = padded([self._ids(text, domain, side) for text in texts], pad=self._pad)
-        return Texts(torch.from_numpy(ids), torch.from_numpy(mask), self._experts.get(domain, 0))
+        return self._padded([(text, domain) for text in texts], side)
+
+    def _padded(self, texts: Iterable[tuple[str, str]], side: str) -> Texts:
+        """Texts with their domains as one batch."""
+        listed = list(texts)
+        ids, mask = padded([self._ids(text, domain, side) for text, domain in listed], pad=self._pad)
+        experts = torch.tensor([self._experts.get(domain, 0) for _, domain in listed])
+        return Texts(torch.from_numpy(ids), torch.from_numpy(mask), experts)
 
     def lengths(self, texts: Sequence[str], domain: str, *, side: str = DOCUMENT) -> list[int]:
         """Tokens of each text."""
@@ -60,21 +66,20 @@ class Feeder:
     def batch(
         self, pairs: Sequence[Pair], *, related: Mapping[str, AbstractSet[str]] | None = None
     ) -> dict[str, Texts]:
-        """The arguments of `PairModel.forward` for pairs of one domain.
+        """The arguments of `PairModel.forward` for pairs.
 
         `related`: text -> texts that it belongs to, by any pair. A negative of one pair stands against all a
         of the batch: it is left out where it is one of their texts, or belongs to one of them.
         """
-        domain = pairs[0].domain
         sides = {
-            "a": self.texts([pair.a for pair in pairs], domain, side=QUERY),
-            "b": self.texts([pair.b for pair in pairs], domain),
+            "a": self._padded(((pair.a, pair.domain) for pair in pairs), QUERY),
+            "b": self._padded(((pair.b, pair.domain) for pair in pairs), DOCUMENT),
         }
         known = {text for pair in pairs for text in (pair.a, pair.b)}
         known |= {text for pair in pairs for text in (related or {}).get(pair.a, ())}
-        hard = [text for pair in pairs for text in pair.negatives if text not in known]
+        hard = [(text, pair.domain) for pair in pairs for text in pair.negatives if text not in known]
         if hard:
-            sides["negatives"] = self.texts(list(dict.fromkeys(hard)), domain)
+            sides["negatives"] = self._padded(dict.fromkeys(hard), DOCUMENT)
         return sides
 
     def _ids(self, text: str, domain: str, side: str) -> list[int]:

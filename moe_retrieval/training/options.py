@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
+from typing import TYPE_CHECKING
 
 from moe_retrieval.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from moe_retrieval.model.source import ModelSource
 
 _COSINE_START, _DOT_START = 0.05, 0.7
 
@@ -64,6 +71,12 @@ class LossOptions:
     learned: bool = False
     margin: float = 0.2
 
+    def __post_init__(self) -> None:
+        if self.temperature is not None and not 0 < self.temperature < inf:
+            raise UsageError(
+                f"the temperature is {self.temperature:g}", hint="give one above 0, such as 0.05"
+            )
+
     @property
     def start(self) -> float:
         """The temperature at the start: 0.05 for cosines, the paper's 0.7 for dot products."""
@@ -99,6 +112,12 @@ class FitOptions:
     bf16: bool | None = None
     device: str = ""
     report_to: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise UsageError(f"a training of {self.steps} steps is none", hint="200 are usual")
+        if not 0 < self.rate < inf:
+            raise UsageError(f"the learning rate is {self.rate:g}", hint="give one above 0, such as 2e-5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +157,35 @@ class TrainOptions:
             raise UsageError(f"polish cannot begin with {self.first}", hint="with dense, or with joint")
         if self.routing not in ("sentence", "token"):
             raise UsageError(f"no gate is called {self.routing!r}", hint="sentence or token")
+        if self.rate is not None and not 0 < self.rate < inf:
+            raise UsageError(f"the learning rate is {self.rate:g}", hint="give one above 0, such as 2e-5")
+        if self.batch < 2:
+            raise UsageError("in a batch of one pair nothing can be wrong", hint="32 pairs are usual")
+
+    def check_fit(self, source: ModelSource, domains: Sequence[str]) -> None:
+        """Refuse a recipe that could do nothing for the model, or would change what nobody asked for.
+
+        Raises:
+            UsageError: a router without experts, an expert where a gate chooses, or one of several domains.
+        """
+        if self.recipe is Recipe.ROUTER and len(source.experts) < 2:
+            raise UsageError(
+                f"{source.name} has no experts among which a gate could choose",
+                hint="--recipe joint makes some",
+            )
+        if self.recipe in (Recipe.EXPERT, Recipe.JOINT, Recipe.POLISH) and source.roster.learned:
+            raise UsageError(
+                f"a gate chooses the experts of {source.name}, not the domain: none is trained for one",
+                hint="--recipe router teaches the gate",
+            )
+        served = list(source.domains.values())
+        for domain in domains if self.recipe is Recipe.EXPERT else ():
+            expert = source.domains.get(domain, "")
+            if served.count(expert) > 1:
+                raise UsageError(
+                    f"the expert {expert!r} of {domain!r} serves other domains, too, which would change",
+                    hint="--recipe joint trains it for all of them",
+                )
 
     def rank_for(self, pairs: int) -> int:
         """The rank of an expert that so many pairs train; 0: a full one."""

@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Token ids (n, tokens), padded, and the mask of what is no padding, for texts of one expert."""
+    """Token ids (n, tokens), padded, the mask of what is no padding, and the expert of each text, (n,)."""
 
     ids: Tensor
     mask: Tensor
-    expert: int
+    experts: Tensor
 
     def to(self, device: torch.device) -> Texts:
-        """The same on a device."""
-        return Texts(self.ids.to(device), self.mask.to(device), self.expert)
+        """The same on a device; but for the experts, by which a forward is planned on the CPU."""
+        return Texts(self.ids.to(device), self.mask.to(device), self.experts)
 
     def parts(self, size: int) -> list[Texts]:
         """The same texts in parts of at most `size`; 0: in one."""
         if not size:
             return [self]
-        pieces = zip(torch.split(self.ids, size), torch.split(self.mask, size), strict=True)
-        return [Texts(ids, mask, self.expert) for ids, mask in pieces]
+        pieces = (torch.split(whole, size) for whole in (self.ids, self.mask, self.experts))
+        return [Texts(*piece) for piece in zip(*pieces, strict=True)]
 
 
 def gate_loss(out: Any, weights: GateWeights) -> Tensor:
@@ -85,11 +85,10 @@ class PairModel(nn.Module):
 
     def embed(self, texts: Texts) -> tuple[Tensor, Tensor]:
         """Vectors (n, dim), not scaled to length one, and the weighted losses of the gates."""
-        learned = self.encoder.config.learned
-        experts = torch.full((len(texts.ids),), texts.expert)
-        routing = {"expert_labels" if learned else "expert_ids": experts}
-        if learned:
-            routing["expert_labels"] = experts.to(texts.ids.device)
+        if self.encoder.config.learned:
+            routing = {"expert_labels": texts.experts.to(texts.ids.device)}
+        else:
+            routing = {"expert_ids": texts.experts}
         out = self.encoder(input_ids=texts.ids, attention_mask=texts.mask, **routing)
         pooled = self._pooled(out.last_hidden_state, texts.mask)
         return pooled if self.head is None else self.head(pooled), gate_loss(out, self.gates).float()
@@ -108,7 +107,7 @@ class PairModel(nn.Module):
         loss: Tensor = self.contrast * self.loss(*leaves)
         found = torch.autograd.grad(loss, [*leaves, *weights], allow_unused=True, materialize_grads=True)
         flat = [step for own in steps for step in own]
-        grads = torch.cat(found[: len(leaves)]).split([step.count for step in flat])
+        grads = torch.split(torch.cat(found[: len(leaves)]), [step.count for step in flat])
         total = (
             loss.detach() + torch.stack([step.extra * step.share for step in flat]).sum()
         ).requires_grad_()
@@ -117,7 +116,7 @@ class PairModel(nn.Module):
         return total
 
     def _steps(self, texts: Texts, *, share: float) -> list[_Step]:
-        """The parts of a group whose gates' losses count `share`: each by its number of texts, as in one go."""
+        """The parts of a group whose gates' losses count `share`: each part by its number of texts."""
         each = share / len(texts.ids)
         return [_Step(self, part, share=each * len(part.ids)) for part in texts.parts(self.chunk)]
 

@@ -6,17 +6,20 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from moe_retrieval.model import extend, surgery
 from moe_retrieval.model.head import PoolingHead
-from moe_retrieval.training.batches import plan_steps
+from moe_retrieval.training.batches import plan_mixed_steps, plan_steps
 from moe_retrieval.training.blending import blend, trained_weights
+from moe_retrieval.training.embedding import embedding
 from moe_retrieval.training.feeding import Feeder
 from moe_retrieval.training.gate import judge
 from moe_retrieval.training.losses import ContrastiveLoss
 from moe_retrieval.training.options import RATES, Recipe
 from moe_retrieval.training.outcome import Course, Outcome
 from moe_retrieval.training.pair_model import PairModel
-from moe_retrieval.training.trainer import Progress, embedding, fit, processes
+from moe_retrieval.training.trainer import fit, processes, training_device
 from moe_retrieval.training.validation import Validation
 from moe_retrieval.types import GENERAL
 
@@ -24,11 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from moe_retrieval.model.source import ModelSource
     from moe_retrieval.training.gate import Verdict
     from moe_retrieval.training.material import TrainingPairs
     from moe_retrieval.training.options import TrainOptions
-    from moe_retrieval.training.validation import Scores
+    from moe_retrieval.training.validation import Embed, Scores
+    from moe_retrieval.training.watching import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +68,10 @@ def run(shop: Workshop) -> Outcome:
     """Carry out the recipe of the options; the model in the outcome is ready to be saved or exported from.
 
     Raises:
-        UsageError: a domain has too few pairs, or the loss became NaN.
+        UsageError: a domain has too few pairs, the recipe does not fit the model, or the loss became NaN.
+        StoreFullError: checkpoints cannot be written.
     """
+    shop.options.check_fit(shop.source, shop.domains)
     shop.pairs.demand(shop.domains, at_least=shop.options.at_least)
     started = time.monotonic()
     if shop.source.head is not None:
@@ -123,7 +132,7 @@ def _together(shop: Workshop, model: Any, numbers: Mapping[str, int]) -> Outcome
     for part in (model, shop.head):
         if part is not None:
             part.requires_grad_(requires_grad=True)
-    done = _train(shop, model, numbers, what="all", rate=RATES["trunk"])
+    done = _train(shop, model, numbers, what="all domains", rate=RATES["trunk"])
     gains = _compared(shop.domains, done.after, done.before)
     return Outcome(shop.options.recipe, model, courses=(done.course,), gains=gains, base=done.before)
 
@@ -139,16 +148,28 @@ def _without_losers(shop: Workshop, outcome: Outcome) -> Outcome:
     own = _look(shop, model, numbers)
     general = _look(shop, model, dict.fromkeys(shop.domains, 0))
     verdicts = _compared(shop.domains, own, general)
-    for verdict in verdicts:
-        if shop.options.enforce and not verdict.accepted:
-            surgery.drop_domain(model, verdict.domain)
-    return replace(outcome, verdicts=verdicts)
+    kept = {one.domain: _kept(shop, model, one, own=own, general=general) for one in verdicts}
+    return replace(outcome, verdicts=verdicts, gains=_compared(shop.domains, kept, outcome.base or general))
+
+
+def _kept(
+    shop: Workshop, model: Any, verdict: Verdict, *, own: Scores, general: Scores
+) -> NDArray[np.float64]:
+    """Drop an expert that the gate refuses, where it is obeyed; the scores of what serves its domain now."""
+    if verdict.accepted or not shop.options.enforce:
+        return own[verdict.domain]
+    surgery.drop_domain(model, verdict.domain)
+    return general[verdict.domain]
 
 
 def _look(shop: Workshop, model: Any, numbers: Mapping[str, int]) -> Scores:
     """Validation's scores of a model, each domain by the expert of this number."""
     check = _validation(shop, numbers)
-    return check.scores(embedding(_wrapped(shop, model), _feeder(shop, model, numbers)))
+    return check.scores(_embed(shop, _wrapped(shop, model), _feeder(shop, model, numbers)))
+
+
+def _embed(shop: Workshop, model: PairModel, feeder: Feeder) -> Embed:
+    return embedding(model, feeder, bf16=shop.options.fit.bf16)
 
 
 def _validation(shop: Workshop, domains: Container[str]) -> Validation:
@@ -169,10 +190,9 @@ def _each_alone(shop: Workshop, model: Any, *, courses: tuple[Course, ...], base
         trained = _alone(shop, model, domain)
         general = _look(shop, model, {domain: 0}) if had else trained.before
         verdicts += _compared([domain], trained.after, general)
-        gains += _compared([domain], trained.after, base or general)
+        kept = _kept(shop, model, verdicts[-1], own=trained.after, general=general)
+        gains += _compared([domain], {domain: kept}, base or general)
         done.append(trained.course)
-        if shop.options.enforce and not verdicts[-1].accepted:
-            surgery.drop_domain(model, domain)
     return Outcome(
         shop.options.recipe,
         model,
@@ -186,6 +206,7 @@ def _each_alone(shop: Workshop, model: Any, *, courses: tuple[Course, ...], base
 def _alone(shop: Workshop, model: Any, domain: str) -> Trained:
     """Train the expert of one domain; the model gets one, if it has none for it."""
     rank = shop.options.rank_for(shop.pairs.counts()[domain])
+    torch.manual_seed(shop.options.fit.seed)  # a low-rank expert begins with a factor that is drawn
     name = _ensure_expert(model, domain, rank=rank)
     _freeze_all_but(model, name)
     numbers = {domain: surgery.number_of_domain(model, domain)}
@@ -228,11 +249,13 @@ def _train(
     options = shop.options
     pair_model, feeder = _wrapped(shop, model, contrast=contrast), _feeder(shop, model, numbers)
     check = _validation(shop, numbers)
-    before = check.scores(embedding(pair_model, feeder))
+    look = _embed(shop, pair_model, feeder)
+    before = check.scores(look)
     start = trained_weights(pair_model)
-    learnt = [pair for pair in shop.pairs.train if pair.domain in numbers]
+    learnt = [pair for pair in shop.pairs.train if pair.domain in numbers and pair.label == 1]
     steps = options.fit.steps * processes()  # each process takes its turn at the plan
-    plan = plan_steps(learnt, size=options.batch, steps=steps, seed=options.fit.seed)
+    planned = plan_steps if contrast else plan_mixed_steps
+    plan = planned(learnt, size=options.batch, steps=steps, seed=options.fit.seed)
     fitted = fit(
         pair_model,
         learnt,
@@ -247,7 +270,7 @@ def _train(
         pair_model,
         start,
         shares=shares or options.shares,
-        scores=lambda: check.scores(embedding(pair_model, feeder)),
+        scores=lambda: check.scores(look),
     )
     model.eval()
     texts = sum(len(step) for step in plan[: fitted.steps * processes()]) * 2
@@ -257,7 +280,7 @@ def _train(
 
 def _wrapped(shop: Workshop, model: Any, *, contrast: float = 1.0) -> PairModel:
     options = shop.options
-    return PairModel(
+    wrapped = PairModel(
         model,
         loss=ContrastiveLoss(options.loss),
         pooling=shop.source.pooling,
@@ -266,6 +289,7 @@ def _wrapped(shop: Workshop, model: Any, *, contrast: float = 1.0) -> PairModel:
         gates=options.gates if model.config.learned else None,
         contrast=contrast,
     )
+    return wrapped.to(training_device(options.fit)).train(model.training)
 
 
 def _feeder(shop: Workshop, model: Any, numbers: Mapping[str, int]) -> Feeder:

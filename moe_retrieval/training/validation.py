@@ -31,7 +31,7 @@ QUERY, DOCUMENT = "query", "document"
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """A small retrieval task of one domain: each query finds its own among all candidates."""
+    """A small retrieval task of one domain: each query finds its own among all candidates but itself."""
 
     queries: tuple[str, ...]
     candidates: tuple[str, ...]
@@ -39,8 +39,17 @@ class Ranking:
 
     def ndcg(self, queries: NDArray[np.float32], candidates: NDArray[np.float32]) -> NDArray[np.float64]:
         """nDCG@10 of each query, from unit vectors of queries and of candidates."""
-        places, _ = rank_documents(queries, candidates, k=min(K, len(self.candidates)))
-        return quick_ndcg(places, self.relevant)
+        places, _ = rank_documents(queries, candidates, k=min(K + 1, len(self.candidates)))
+        return quick_ndcg(self._without_themselves(places), self.relevant)
+
+    def _without_themselves(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rankings less each query's own text, which may answer another: it would always be first."""
+        numbers = {text: place for place, text in enumerate(self.candidates)}
+        kept = np.full_like(places, -1)
+        for row, query in enumerate(self.queries):
+            others = places[row][places[row] != numbers.get(query, -1)]
+            kept[row, : len(others)] = others
+        return kept
 
 
 class Validation:
@@ -53,7 +62,7 @@ class Validation:
     def of(cls, pairs: Sequence[Pair], *, queries: int = 400, seed: int = 0) -> Validation:
         """One task per domain: distinct a are queries, at most `queries` of them, drawn by seed.
 
-        Candidates are all that belongs to any of them.
+        Candidates are all that belongs to any of them; a candidate that asks in a pair answers there, too.
         """
         by_domain: dict[str, list[Pair]] = defaultdict(list)
         for pair in pairs:
@@ -79,13 +88,17 @@ def macro(scores: Scores) -> float:
 
 
 def _task(pairs: Sequence[Pair], limit: int, seed: int) -> Ranking:
+    answers: dict[str, set[str]] = defaultdict(set)
     belongs: dict[str, set[str]] = defaultdict(set)
     for pair in pairs:
-        belongs[pair.a].add(pair.b)
-    asked = sorted(belongs)
+        if pair.a != pair.b:
+            answers[pair.a].add(pair.b)
+            belongs[pair.a].add(pair.b)
+            belongs[pair.b].add(pair.a)
+    asked = sorted(answers)
     random.Random(seed).shuffle(asked)  # noqa: S311 - a draw, not a secret
     asked = sorted(asked[:limit])
-    candidates = sorted({text for query in asked for text in belongs[query]})
+    candidates = sorted({text for query in asked for text in answers[query]})
     places = {text: place for place, text in enumerate(candidates)}
-    relevant = tuple(frozenset(places[text] for text in belongs[query]) for query in asked)
+    relevant = tuple(frozenset(places[text] for text in belongs[query] if text in places) for query in asked)
     return Ranking(tuple(asked), tuple(candidates), relevant)

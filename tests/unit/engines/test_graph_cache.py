@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from moe_retrieval.encoder import Encoder
 from moe_retrieval.engines.choice import choose_engine
 from moe_retrieval.engines.graph_cache import Graph, GraphCache
 from moe_retrieval.errors import MissingExtraError, UsageError
@@ -82,6 +84,15 @@ def test_a_damaged_file_is_exported_again(tmp_path: Path, name: str, damage: str
     assert same(cache.get("one", lambda: graph(2)), graph(2))
     assert same(cache.get("one", never), graph(2))
     assert same(cache.get("general", lambda: graph(1)), graph(1))
+
+
+def test_what_is_done_to_a_graph_that_was_read_stays_out_of_its_file(tmp_path: Path) -> None:
+    cache = GraphCache(tmp_path, names=["a"])
+    for name, seed in (("general", 1), ("one", 2)):
+        cache.get(name, lambda seed=seed: graph(seed))
+    for name, seed in (("general", 1), ("one", 2)):
+        cache.get(name, never).weights[:] = 0
+        assert same(cache.get(name, never), graph(seed))
 
 
 def test_threads_that_export_at_once_leave_a_sound_cache(tmp_path: Path) -> None:
@@ -161,6 +172,21 @@ def test_once_exported_a_graph_needs_no_torch(tiny_model: Path, tmp_path: Path, 
         for _ in range(2)
     ]
     assert seen == ["True", "False"]
+
+
+def test_a_mapped_graph_computes_what_the_exported_one_does(tiny_model: Path, tmp_path: Path) -> None:
+    """And goes on when its files are deleted."""
+    texts = ["pain", "aspirin lowers the risk of stroke", "asthma"]
+    exported, mapped = (
+        Encoder.load(tiny_model, engine=EngineName.OPENVINO, precision=Precision.FP32, cache=tmp_path)
+        for _ in range(2)
+    )
+    first = exported.encode_query(texts)
+    assert np.array_equal(mapped.encode_query(texts), first)
+    shutil.rmtree(tmp_path)
+    gc.collect()
+    assert np.array_equal(mapped.encode_query(texts * 8)[:3], mapped.encode_query(texts * 8)[-3:])
+    assert np.array_equal(mapped.encode_query(texts), first)
 
 
 def test_a_query_after_an_index_loads_no_torch(sample_store_by_graph: Path) -> None:

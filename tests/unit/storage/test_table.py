@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,14 +13,16 @@ import pytest
 from storage_builders import DIM, batch_of, filled, key_of, rows_of
 
 from moe_retrieval.errors import BadVectorError
-from moe_retrieval.storage.engine import connect
-from moe_retrieval.storage.rows import MAX_FIELDS
+from moe_retrieval.storage.engine import connect, lance
+from moe_retrieval.storage.rows import CONTENT, MAX_FIELDS, align, schema
 from moe_retrieval.storage.store import Store
 from moe_retrieval.storage.table import Table
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
-    from pathlib import Path
+    from typing import Any
+
+HERE = Path(__file__).parent
 
 
 @pytest.fixture
@@ -194,3 +199,74 @@ def _write_all(path: Path, name: str, ready: Event) -> None:
     ready.set()
     for at in range(10):
         table.write(batch_of(rows_of(f"d{at}", ["text"]), seed=at), replaces=keys(f"d{at}"))
+
+
+def test_a_new_table_is_laid_out_as_lancedb_lays_it_out(tmp_path: Path) -> None:
+    """Down to the bytes that say how texts become words."""
+    Table.create(tmp_path, name="ours", dim=DIM, fingerprint="space-one", after=3)
+    by_lancedb(tmp_path)
+    ours, theirs = (lance().dataset(str(tmp_path / f"{name}.lance")) for name in ("ours", "theirs"))
+    assert layout(ours) == layout(theirs)
+
+
+def test_rows_are_added_as_lancedb_adds_them(tmp_path: Path) -> None:
+    texts = ["Aspirin lowers the risk of strokes", "the asthma of a child", "a stroke"]
+    batch = batch_of(rows_of("a", texts, metadata={"year": 1}))
+    mine = Table.create(tmp_path, name="ours", dim=DIM, fingerprint="space-one", after=3)
+    theirs = by_lancedb(tmp_path)
+    theirs.add_columns([batch.schema.field("n_year")])
+    theirs.add(align(batch, theirs.schema))
+    mine.write(batch)
+    one, other = (lance().dataset(str(tmp_path / f"{name}.lance")) for name in ("ours", "theirs"))
+    assert layout(one) == layout(other)
+    assert one.to_table() == other.to_table()
+    for words in ("stroke", "the", "child with asthma"):
+        assert scores(one, words) == scores(other, words)
+
+
+def by_lancedb(folder: Path) -> Any:
+    """An empty table `theirs`, made as the documentation of LanceDB makes it."""
+    from lancedb.index import FTS
+
+    made = connect(folder).create_table("theirs", schema=schema(DIM, fingerprint="space-one", after=3))
+    text = FTS(with_position=False, base_tokenizer="simple", language="English", stem=True)
+    made.create_index(CONTENT, config=text, replace=True)
+    return made
+
+
+def layout(dataset: Any) -> dict[str, Any]:
+    """All that decides how a table is read, written and searched."""
+    (index,) = dataset.read_transaction(2).operation.new_indices
+    fields = [(one.name, one.type, one.nullable, one.metadata) for one in dataset.schema]
+    files = [file for part in dataset.get_fragments() for file in part.data_files()]
+    return {
+        "fields": fields,
+        "notes": dataset.schema.metadata,
+        "format": (dataset.data_storage_version, dataset.has_stable_row_ids, dataset.version),
+        "index": (index.name, index.fields, index.index_version, index.index_details),
+        "files": [(one.fields, one.file_major_version, one.file_minor_version) for one in files],
+    }
+
+
+def scores(dataset: Any, words: str) -> list[tuple[str, float]]:
+    from lance.query import MatchQuery
+
+    found = dataset.scanner(columns=["id", "_score"], full_text_query=MatchQuery(words, CONTENT)).to_table()
+    return sorted(zip(found["id"].to_pylist(), found["_score"].to_pylist(), strict=True))
+
+
+def test_lancedb_is_imported_only_where_rows_are_replaced(tmp_path: Path) -> None:
+    program = (
+        "import sys, numpy; from pathlib import Path; from moe_retrieval.storage.store import Store\n"
+        "from storage_builders import batch_of, filled, key_of, published, rows_of\n"
+        "store = Store.open(Path(sys.argv[1]), create=True, durable=False)\n"
+        "table = filled(store, {'a': 'one'})\n"
+        "table.write(batch_of(rows_of('b', ['two'], metadata={'year': 1}), seed=1))\n"
+        "published(store, table)\n"
+        "print('lancedb' in sys.modules)\n"
+        "table.write(batch_of(rows_of('a', ['new']), seed=2), replaces=numpy.array([key_of('a')]))\n"
+        "print('lancedb' in sys.modules, table.rows)\n"
+    )
+    words = [sys.executable, "-c", program, str(tmp_path / "store")]
+    done = subprocess.run(words, cwd=HERE, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "2"]
