@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from timing import report
 
+from moe_retrieval.evaluation.intervals import paired_bootstrap
+
 SAMPLES = 5_000
 
 
@@ -26,6 +28,10 @@ def show(work: Path, *, order: Sequence[str], domains: Sequence[str], path: Path
     report(rows, path=path, elsewhere=[elsewhere(one) for one in away], not_run=[
         name for name in order if not cells[name]
     ])  # fmt: skip
+    for name in order[1:]:
+        if cells[name]:
+            print(f"\n{name}, by domain")
+            report(by_domain(cells[name], base, domains), path=None)
     for one in away:
         print(elsewhere(one))
     print("not run:", ", ".join(name for name in order if not cells[name]) or "none")
@@ -50,6 +56,27 @@ def line(
             values = [one[measure] for run in runs for one in run["pairs"][kind].values()]
             row[f"{said} {short}"] = f"{np.mean(values):.4f}"
     return row | {domain: f"{own[domain].mean():.4f}" for domain in domains}
+
+
+def by_domain(
+    runs: Sequence[dict[str, Any]], base: dict[str, Any], domains: Sequence[str]
+) -> list[dict[str, object]]:
+    """nDCG@10 of each domain, and the paired difference to base with its 95% interval over queries."""
+    rows: list[dict[str, object]] = []
+    for domain in domains:
+        own = mean_by_query([run["ndcg"][domain] for run in runs])
+        theirs = np.array(list(base["ndcg"][domain].values()))
+        test = paired_bootstrap(own, theirs)
+        rows.append(
+            {
+                "domain": domain,
+                "queries": len(own),
+                "base": f"{theirs.mean():.4f}",
+                "after": f"{own.mean():.4f}",
+                "difference, 95%": f"{test.difference:+.4f} ({test.low:+.4f} to {test.high:+.4f})",
+            }
+        )
+    return rows
 
 
 def mean_by_query(runs: Sequence[dict[str, float]]) -> np.ndarray:

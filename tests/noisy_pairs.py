@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,8 @@ _TESTS = 20
 
 
 def noisy_pairs(domain: str, *, count: int) -> list[Pair]:
-    """`count` pairs: both sides say the same three words, and three that say nothing; which words those are,
-    the domain decides. No text stands in two pairs.
+    """`count` pairs: both sides say the same three words, and three that say nothing; which words those
+    are, the domain decides. No text stands in two pairs.
     """
     draw = random.Random(domain)
     shuffled = draw.sample(_WORDS, len(_WORDS))
@@ -31,10 +32,17 @@ def noisy_pairs(domain: str, *, count: int) -> list[Pair]:
 
     texts = [sorted(draw.sample(meant, 3)) for _ in range(4 * count)]
     distinct = list({" ".join(words): words for words in texts}.values())[:count]
-    return [
+    made = [
         Pair(said(words), said(words), domain, a_id=f"{domain}:a{at}", b_id=f"{domain}:b{at}")
         for at, words in enumerate(distinct)
     ]
+    return [replace(pair, b=_swapped(pair.b)) if pair.a == pair.b else pair for pair in made]
+
+
+def _swapped(text: str) -> str:
+    """The text with its last two words the other way round."""
+    *words, one, other = text.split()
+    return " ".join([*words, other, one])
 
 
 def write_pair_folder(folder: Path, *domains: str, train: int = 400, validation: int = 150) -> Path:
