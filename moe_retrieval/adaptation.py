@@ -71,7 +71,7 @@ def train_expert(
     name = _domain(domain)
     encoder = moeret.encoder()
     found = TrainingPairs.open(Path(pairs), domain=name, seed=options.fit.seed).only([name])
-    scratch = _scratch(moeret.settings.store) / _key(encoder, found, options)
+    scratch = _scratch(moeret.settings.store) / _key(encoder, found, [name], options)
     outcome = _run(encoder, found, [name], options=options, folder=scratch, tell=tell)
     sha = ""
     if name in outcome.accepted and _writes():
@@ -110,7 +110,7 @@ def train_model(
     encoder = Encoder.load(base)
     found = TrainingPairs.open(Path(pairs), seed=options.fit.seed)
     names = [_domain(domain) for domain in domains] or list(found.counts())
-    scratch = output / f".training-{_key(encoder, found, options)}"
+    scratch = output / f".training-{_key(encoder, found, names, options)}"
     _check_output(output, scratch)
     outcome = _run(encoder, found.only(names), names, options=options, folder=scratch, tell=tell)
     if _writes():
@@ -259,10 +259,11 @@ def _tables(moeret: Moeret) -> Sequence[str]:
     return tuple(live.domains) if live else ()
 
 
-def _key(encoder: Encoder, pairs: TrainingPairs, options: TrainOptions) -> str:
-    """What must be the same for a training to be gone on with: model, pairs, options."""
+def _key(encoder: Encoder, pairs: TrainingPairs, domains: Sequence[str], options: TrainOptions) -> str:
+    """What must be the same for a training to be gone on with: model, pairs, domains, options that decide."""
     digest = hashlib.sha256(encoder.fingerprint("general").encode())
-    digest.update(json.dumps(asdict(options), sort_keys=True, default=str).encode())
+    decides = replace(options, fit=replace(options.fit, device="", report_to=()))
+    digest.update(json.dumps([list(domains), asdict(decides)], sort_keys=True, default=str).encode())
     for pair in (*pairs.train, *pairs.validation):
         digest.update(json.dumps(pair.to_dict(), sort_keys=True).encode())
     return digest.hexdigest()[:16]

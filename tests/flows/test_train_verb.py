@@ -226,6 +226,6 @@ def test_mined_negatives_are_of_the_domain_and_nobody_elses(
     rows = [json.loads(line) for line in (tmp_path / "mined" / "train.jsonl").read_text("utf-8").splitlines()]
     known = {(row["domain"], row["b"]) for row in rows}
     taken = [(row["domain"], text) for row in rows for text in row.get("negatives", ())]
-    assert len(taken) > len(rows)
+    assert len(taken) > len(rows) / 2  # what scores above the pair's own text is passed over
     assert set(taken) <= known
     assert (tmp_path / "mined" / "test.jsonl").read_bytes() == (pairs / "test.jsonl").read_bytes()
