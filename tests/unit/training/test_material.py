@@ -131,6 +131,7 @@ def test_each_domain_of_a_single_file_gets_its_validation(tmp_path: Path) -> Non
     records = [record(at, domain="cvd" if at < 150 else "skin") for at in range(180)]
     found = TrainingPairs.open(write(tmp_path / "pairs.jsonl", records))
     found.demand(["cvd", "skin"], at_least=10)
+    assert {pair.domain for pair in found.validation} == {"cvd", "skin"}
 
 
 def test_a_file_that_says_its_splits_keeps_them(tmp_path: Path) -> None:

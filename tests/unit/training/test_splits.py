@@ -209,4 +209,7 @@ def test_a_text_in_two_splits_is_named_whatever_its_case_and_blanks() -> None:
 
 
 def test_splits_that_share_nothing_pass() -> None:
-    check_disjoint(apart(3), apart(3, domain="lung"), [])
+    train, validation = apart(3), apart(3, domain="lung")
+    check_disjoint(train, validation, [])
+    with pytest.raises(UsageError, match="shares"):
+        check_disjoint(train, [*validation, train[0]], [])
