@@ -93,21 +93,9 @@ class Study:
         self.data, self.work = data, work
         self.pairs_folder = work / "pairs"
         if not (self.pairs_folder / "report.json").is_file():
-            self._build()
+            build(data, self.pairs_folder, domains=DOMAINS)
         report = json.loads((self.pairs_folder / "report.json").read_text("utf-8"))
         self.material = report["files"]
-
-    def _build(self) -> None:
-        from moe_retrieval.training.build import BuildOptions
-        from moe_retrieval.training.sources import build_from
-
-        build_from(
-            [str(self.data / "citations" / "articles.jsonl")],
-            output=self.pairs_folder,
-            options=BuildOptions(validation=0.15, test=0.0, domains=DOMAINS),
-            exclude=[self.data / name for name in JUDGES],
-            seed=0,
-        )
 
     def key(self, cell: Cell, seed: int) -> str:
         on = self.key(CELLS[cell.on], seed) if cell.on else ""
@@ -202,6 +190,20 @@ class Study:
         said = {"cell": cell.name, "seed": seed, "settings": asdict(cell), "training": notes, **found}
         said["judging_seconds"] = round(time.monotonic() - begun)
         place.write_text(json.dumps(said), "utf-8")
+
+
+def build(data: Path, folder: Path, *, domains: tuple[str, ...]) -> None:
+    """Pairs of `citations`, without every document of the collections that judge."""
+    from moe_retrieval.training.build import BuildOptions
+    from moe_retrieval.training.sources import build_from
+
+    build_from(
+        [str(data / "citations" / "articles.jsonl")],
+        output=folder,
+        options=BuildOptions(validation=0.15, test=0.0, domains=domains),
+        exclude=[data / name for name in JUDGES],
+        seed=0,
+    )
 
 
 def claimed(place: Path) -> bool:

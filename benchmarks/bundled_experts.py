@@ -15,7 +15,7 @@ import json
 import shutil
 from pathlib import Path
 
-from adaptation import JUDGES, tell
+from adaptation import build, tell
 
 DOMAINS = (
     "cardiovascular",
@@ -27,19 +27,6 @@ DOMAINS = (
     "surgery-anaesthesia-pain",
 )
 LICENCE = "MIT (pairs from jayded/evidence-inference, articles of the PMC open-access subset)"
-
-
-def build(data: Path, folder: Path) -> None:
-    from moe_retrieval.training.build import BuildOptions
-    from moe_retrieval.training.sources import build_from
-
-    build_from(
-        [str(data / "citations" / "articles.jsonl")],
-        output=folder,
-        options=BuildOptions(validation=0.15, test=0.0, domains=DOMAINS),
-        exclude=[data / name for name in JUDGES],
-        seed=0,
-    )
 
 
 def train(domain: str, pairs: Path, work: Path, into: Path) -> dict[str, object]:
@@ -78,7 +65,7 @@ def main() -> None:
     given = parser.parse_args()
     pairs = given.work / "pairs"
     if not (pairs / "report.json").is_file():
-        build(given.data, pairs)
+        build(given.data, pairs, domains=DOMAINS)
     for domain in given.domains.split(","):
         place = given.work / f"{domain}.json"
         if not place.is_file():

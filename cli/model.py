@@ -43,10 +43,15 @@ def upcycle(
     render.quiet = quiet
     from moe_retrieval.models import upcycle_model
 
-    names = [name.strip() for name in domains.split(",") if name.strip()]
     with render.phase(f"upcycling {base}"):
         made = upcycle_model(
-            base, output, domains=names, layers=layers, routing=routing, top_k=top_k, rank=rank
+            base,
+            output,
+            domains=options.names(domains),
+            layers=layers,
+            routing=routing,
+            top_k=top_k,
+            rank=rank,
         )
     _show(made, json=json)
 

@@ -74,6 +74,11 @@ def open_store(*, quiet: bool, **flags: Any) -> Moeret:
     return Moeret.open(settings=load_settings(**flags).values, notify=render.note)
 
 
+def names(listed: str) -> tuple[str, ...]:
+    """Words set apart by commas."""
+    return tuple(name.strip() for name in listed.split(",") if name.strip())
+
+
 def stdin() -> BinaryIO:
     """Standard input in bytes; empty where the process was started without one."""
     return getattr(sys.stdin, "buffer", None) or io.BytesIO()

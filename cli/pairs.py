@@ -120,7 +120,7 @@ def build(
             output=output,
             kind=origin,
             source_options=SourceOptions(
-                kinds=_names(kinds),
+                kinds=options.names(kinds),
                 min_cocitations=min_cocitations,
                 hub_cap=hub_cap,
                 include_held_out=include_held_out,
@@ -139,7 +139,7 @@ def build(
                 by_time=by_time,
                 keep_splits=keep_splits,
                 negatives=negatives,
-                domains=_names(domains),
+                domains=options.names(domains),
                 max_pairs=max_pairs,
             ),
             exclude=exclude or (),
@@ -198,10 +198,6 @@ def _show(report: PairsReport, *, output: Path, json: bool) -> None:
     render.line(wording_pairs.summary(report, output=output))
     for said in wording_pairs.notes(report):
         render.note(said)
-
-
-def _names(listed: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in listed.split(",") if name.strip())
 
 
 def _years(said: str) -> tuple[int, int] | None:

@@ -118,14 +118,14 @@ def train(
         first=first,
         loss=LossOptions(loss, similarity, temperature, learn_temperature),
         fit=FitOptions(
-            steps=steps, patience=patience, seed=seed, device=device or "", report_to=_names(report_to)
+            steps=steps, patience=patience, seed=seed, device=device or "", report_to=options.names(report_to)
         ),
     )
     with _watched(chosen) as tell:
         if recipe is Recipe.EXPERT:
             report = _expert(moeret, domain, pairs, output, chosen, licence, tell)
         else:
-            report = _model(domain, model, _names(domains), pairs, output, chosen, licence, tell)
+            report = _model(domain, model, options.names(domains), pairs, output, chosen, licence, tell)
     if json:
         render.json_line(report.to_dict())
     else:
@@ -191,7 +191,3 @@ def _show(report: TrainReport) -> None:
         render.table(wording_training.COLUMNS, [wording_training.row(one) for one in verdicts])
     for said in wording_training.summary(report):
         render.line(said)
-
-
-def _names(listed: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in listed.split(",") if name.strip())
