@@ -54,7 +54,7 @@ def remove(
         render.line(f"domain {domain}: {documents} would be removed from the store")
         return
     if not yes:
-        question = f"Remove domain {domain} ({documents}) from {moeret.store.path}?"
+        question = f"Remove domain {domain} ({documents}) from {moeret.store.name}?"
         typer.confirm(wording.clean(question), abort=True, err=True)
     moeret.remove_domain(domain)
     render.note(f"domain {domain}: {documents} removed from the store")

@@ -281,9 +281,10 @@ def _data(path: str | Path, pairs: TrainingPairs) -> dict[str, Any]:
     }
 
 
-def _scratch(store: Path) -> Path:
-    """Where trainings keep checkpoints: in the store, or, where there is none yet, in the user's cache."""
+def _scratch(store: Path | str) -> Path:
+    """Where trainings keep checkpoints: in the store's folder, or, without one, in the user's cache."""
     import platformdirs
 
-    home = store if (store / "store.json").is_file() else Path(platformdirs.user_cache_dir("moeret"))
-    return home / "training"
+    if isinstance(store, Path) and (store / "store.json").is_file():
+        return store / "training"
+    return platformdirs.user_cache_path("moeret") / "training"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from moe_retrieval.types import Document
 
 _63_BITS = (1 << 63) - 1
@@ -46,3 +48,40 @@ def file_sha256(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def verified_sha256(path: Path) -> str:
+    """As `file_sha256`, remembered in the user's cache for as long as the file's folder entry says the same.
+
+    Whoever writes to a file changes its times, and it is hashed again. Bits that rot on the disk change
+    nothing there: reading every byte is what `moeret doctor --scrub` is for.
+    """
+    found = path.stat()
+    state = f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+    note = _notes() / hashlib.blake2b(os.fsencode(path.absolute()), digest_size=16).hexdigest()
+    with contextlib.suppress(OSError, ValueError):
+        known, _, digest = note.read_text(encoding="ascii").rpartition(" ")
+        if known == state and len(digest) == 64:
+            return digest
+    digest = file_sha256(path)
+    if time.time() - found.st_ctime > _SETTLED:
+        _remember(note, f"{state} {digest}")
+    return digest
+
+
+_SETTLED = 2.0
+"""Seconds since its last change after which a further change shows in a file's times for certain."""
+
+
+def _notes() -> Path:
+    import platformdirs
+
+    return platformdirs.user_cache_path("moeret") / "hashes"
+
+
+def _remember(note: Path, text: str) -> None:
+    temporary = note.with_name(f".{note.name}.{os.getpid()}.tmp")
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no more
+        note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary.write_text(text, encoding="ascii")
+        temporary.replace(note)

@@ -15,14 +15,14 @@ from moe_retrieval.retrieval import candidates, pinned
 from moe_retrieval.retrieval.context import Assembly, build_context
 from moe_retrieval.retrieval.indexer import Indexer, IndexOptions
 from moe_retrieval.retrieval.pinned import EncoderChoice
-from moe_retrieval.retrieval.publisher import publish, republish
+from moe_retrieval.retrieval.publisher import Indexing, publish, republish
 from moe_retrieval.retrieval.reindexer import Reindexer
 from moe_retrieval.retrieval.retriever import Answer, Retriever
 from moe_retrieval.settings import Settings, load_settings
 from moe_retrieval.status import Status, status_of
 from moe_retrieval.storage.engine import prepare_writing
 from moe_retrieval.storage.store import Store
-from moe_retrieval.types import ContextFormat, Mode
+from moe_retrieval.types import ContextFormat, Durability, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -80,7 +80,7 @@ class Moeret:
     def store(self) -> Store:
         """The store, which must exist."""
         if self._store is None:
-            self._store = Store.open(self.settings.store, durable=self.settings.durable)
+            self._store = self._opened(create=False)
         return self._store
 
     @property
@@ -116,7 +116,7 @@ class Moeret:
             names, domain=domain, domain_field=domain_field, stdin=stdin, missing_ok=prune
         )
         scope = scope_of(names)
-        if dry_run and not self.settings.store.exists():
+        if dry_run and not self._exists():
             with tempfile.TemporaryDirectory() as folder:
                 scratch = Store.open(Path(folder) / "store", create=True)
                 return self._indexer(scratch).index(documents, scope=scope, dry_run=True)
@@ -222,7 +222,7 @@ class Moeret:
         with self.store.lease():
             live, entry = self._entry(domain)
             entries = {**live.domains, domain: replace(entry, description=description)}
-            republish(self.store, entries, live=live)
+            republish(self.store, entries, live=live, note=f"describe {domain}")
 
     def remove_domain(self, domain: str) -> int:
         """Take a domain out of the store; gives the number of its documents. Older generations keep it.
@@ -236,7 +236,8 @@ class Moeret:
                 return 0
             live, entry = self._entry(domain)
             kept = {name: other for name, other in live.domains.items() if name != domain}
-            publish(self.store, kept, live=live, encoder=encoder, refit=True, partial=live.partial)
+            note = f"remove {domain}"
+            publish(self.store, kept, live=live, encoder=encoder, refit=True, partial=live.partial, note=note)
             candidates.forget_candidate(self.store, domain)
         return entry.documents
 
@@ -250,8 +251,24 @@ class Moeret:
 
     def _made(self) -> Store:
         if self._store is None:
-            self._store = Store.open(self.settings.store, create=True, durable=self.settings.durable)
+            self._store = self._opened(create=True)
         return self._store
+
+    def _opened(self, *, create: bool) -> Store:
+        settings = self.settings
+        return Store.open(
+            settings.store,
+            create=create,
+            durable=settings.durability is Durability.POWER,
+            wait=settings.lease_wait,
+            cache=settings.cache,
+        )
+
+    def _exists(self) -> bool:
+        try:
+            return self.store is not None
+        except NothingFoundError:
+            return False
 
     def _indexer(self, store: Store) -> Indexer:
         settings = self.settings
@@ -263,7 +280,7 @@ class Moeret:
             max_tokens=settings.chunk_tokens or encoder.token_limit,
             overlap=settings.chunk_overlap,
         )
-        options = IndexOptions(publish_seconds=settings.publish_seconds, recall=settings.recall)
+        options = IndexOptions(publish_seconds=settings.publish_seconds, indexing=Indexing(settings.recall))
         return Indexer(store, encoder=encoder, chunker=chunker, options=options)
 
     def _choice(self) -> EncoderChoice:
@@ -283,7 +300,7 @@ class Moeret:
     def _live(self) -> Generation:
         live = self.store.catalog.latest()
         if live is None:
-            raise NothingFoundError(f"{self.store.path} holds no documents", hint="moeret index PATH")
+            raise NothingFoundError(f"{self.store.name} holds no documents", hint="moeret index PATH")
         return live
 
     def _entry(self, domain: str) -> tuple[Generation, DomainEntry]:

@@ -19,7 +19,7 @@ from pydantic_settings import (
 )
 
 from moe_retrieval.errors import SettingsError, did_you_mean
-from moe_retrieval.types import EngineName, Mode, Precision
+from moe_retrieval.types import Durability, EngineName, Mode, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
-    store: Path = Field(Path(".moeret"), description="folder of the store")
+    store: Path | str = Field(Path(".moeret"), description="folder of the store, or s3://bucket/prefix")
     model: str = Field(
         "", description="folder or hub id of the encoder; empty: what the store was written with"
     )
@@ -67,14 +67,20 @@ class Settings(BaseSettings):
     publish_seconds: float = Field(
         30.0, gt=0, description="seconds of work between two published generations"
     )
-    durable: bool = Field(True, description="make published generations survive a power cut")
+    durability: Durability = Field(
+        Durability.POWER, description="what published generations survive: power (a power cut), or process"
+    )
+    lease_wait: float = Field(0.0, ge=0, description="seconds to wait while another process writes")
+    index_memory: int = Field(
+        0, ge=0, description="megabytes that the search index of a domain may take in memory; 0: no limit"
+    )
     recall: float = Field(0.98, gt=0, le=1, description="recall@10 that an approximate index must reach")
     mode: Mode = Field(Mode.HYBRID, description="hybrid, vector or text")
     k: int = Field(10, ge=1, le=10_000, description="hits per query")
     mass: float = Field(0.9, gt=0, le=1, description="probability that the routed domains must hold together")
     budget: int = Field(1500, ge=1, description="tokens of an assembled context")
 
-    @field_validator("mode", "precision", "engine", mode="before")
+    @field_validator("mode", "precision", "engine", "durability", mode="before")
     @classmethod
     def _in_any_case(cls, value: Any) -> Any:
         return value.strip().lower() if isinstance(value, str) else value
@@ -89,6 +95,8 @@ class Settings(BaseSettings):
     @field_validator("store", "cache", mode="before")
     @classmethod
     def _place(cls, value: Any) -> Any:
+        if isinstance(value, str) and "://" in value:
+            return _bucket(value)
         return _folder(value) if isinstance(value, str | Path) else value
 
     @classmethod
@@ -141,6 +149,12 @@ def load_settings(**flags: Any) -> Resolved:
         raise SettingsError(
             f"{origins[name]}: {name} = {value!r} is refused{why}", hint=_next_step(name, value)
         ) from error
+
+
+def _bucket(value: str) -> str:
+    if not value.startswith("s3://"):
+        raise ValueError("only s3:// is known")
+    return value.rstrip("/")
 
 
 def _folder(value: str | Path) -> Path:

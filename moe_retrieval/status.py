@@ -56,7 +56,7 @@ def status_of(store: Store, live: Generation) -> Status:
     candidates = candidate_experts(store, live)
     domains = sorted(live.domains.items())
     return Status(
-        store=str(store.path),
+        store=store.name,
         generation=live.number,
         created=live.created,
         model=live.model.get("name", ""),

@@ -46,6 +46,13 @@ class EngineName(StrEnum):
     ONNX = "onnx"
 
 
+class Durability(StrEnum):
+    """What a published generation survives: a power cut, or only the end of the process that wrote it."""
+
+    POWER = "power"
+    PROCESS = "process"
+
+
 class ContextFormat(StrEnum):
     """Outer form of an assembled context."""
 

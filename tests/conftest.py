@@ -28,5 +28,6 @@ def _settings_of_this_machine_do_not_count(
     for name in [name for name in os.environ if name.startswith("MOERET_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("MOERET_ENGINE", "torch")
     monkeypatch.setenv("MOERET_CACHE", str(tmp_path_factory.getbasetemp() / "graphs"))

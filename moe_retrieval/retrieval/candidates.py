@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from moe_retrieval.domain_experts import DomainExperts
 from moe_retrieval.errors import UsageError
 from moe_retrieval.model.packs import Pack, open_pack
+from moe_retrieval.storage.candidate_notes import CANDIDATES, register, registered
 from moe_retrieval.storage.durability import file_faults, write_atomically
 from moe_retrieval.types import GENERAL, slug
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from moe_retrieval.storage.catalog import Generation
     from moe_retrieval.storage.store import Store
 
-_CANDIDATES = "candidates"
-
 
 def live_experts(store: Store, generation: Generation | None) -> dict[str, Path]:
     """Folder of each domain's own expert in this generation, as far as the store holds it.
@@ -29,7 +28,7 @@ def live_experts(store: Store, generation: Generation | None) -> dict[str, Path]
     Left out are domains on `general`, and those whose expert lies in the model's own folder.
     """
     entries = generation.domains.items() if generation else ()
-    own = {domain: store.experts_dir / entry.expert for domain, entry in entries if entry.expert != GENERAL}
+    own = {domain: _folder(store, entry.expert) for domain, entry in entries if entry.expert != GENERAL}
     return {domain: folder for domain, folder in own.items() if folder.is_dir()}
 
 
@@ -94,31 +93,24 @@ def take_in_packs(store: Store, encoder: Encoder) -> None:
 
 def forget_candidate(store: Store, domain: str) -> bool:
     """Drop the candidate of a domain; gives whether it had one."""
-    note = store.experts_dir / _CANDIDATES / domain
-    found = note.is_file()
-    with file_faults(f"forget the candidate of domain {domain}"):
-        note.unlink(missing_ok=True)
+    found = domain in store.place.names(CANDIDATES)
+    store.place.remove(f"{CANDIDATES}/{domain}")
     return found
 
 
 def _registered(store: Store) -> dict[str, Path]:
     """Folder of every candidate, by domain; half-written notes that a kill left are no domains."""
-    folder = store.experts_dir / _CANDIDATES
-    with file_faults("list the candidates"):
-        notes = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
-        return {
-            note.name: store.experts_dir / note.read_text(encoding="ascii").strip()
-            for note in notes
-            if slug(note.name) == note.name
-        }
+    return {domain: _folder(store, expert) for domain, expert in registered(store.place).items()}
+
+
+def _folder(store: Store, sha: str) -> Path:
+    return store.place.fetch(f"experts/{sha}")
 
 
 def _take_in(store: Store, domain: str, pack: Pack) -> None:
     """Copy a pack into the store, then note it as the domain's candidate; under the lease."""
     _copy(store, pack)
-    with file_faults(f"register the expert of domain {domain}"):
-        note = store.experts_dir / _CANDIDATES / domain
-        write_atomically(note, pack.sha.encode(), durable=store.durable)
+    register(store.place, domain, pack.sha)
 
 
 def _copy(store: Store, pack: Pack) -> None:
@@ -127,3 +119,4 @@ def _copy(store: Store, pack: Pack) -> None:
         for file in sorted(pack.folder.iterdir()) if home != pack.folder else ():
             if file.suffix in (".safetensors", ".json", ".md"):
                 write_atomically(home / file.name, file.read_bytes(), durable=store.durable)
+    store.place.share(f"experts/{pack.sha}")

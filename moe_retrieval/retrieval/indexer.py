@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from moe_retrieval.corpus.chunking import Chunker
 from moe_retrieval.errors import UsageError
+from moe_retrieval.retrieval.publisher import Indexing
 from moe_retrieval.retrieval.run import IndexRun
 from moe_retrieval.types import Document, IndexReport, slug
 
@@ -26,12 +27,12 @@ class IndexOptions:
     """How a run goes about its work.
 
     `window`: chunks per encoded and written batch (what a kill can cost). `publish_seconds`: work between two
-    generations. `recall`: recall@10 that an approximate index must reach.
+    generations.
     """
 
     window: int = 512
     publish_seconds: float = 30.0
-    recall: float = 0.98
+    indexing: Indexing = field(default_factory=Indexing)
 
 
 class Indexer:

@@ -162,7 +162,7 @@ def _check_present(store: Store, generation: Generation | None, encoder: Encoder
         lost = entry.expert != GENERAL and domain not in held and encoder.expert_of(domain) != entry.expert
         if lost and encoder.fingerprint(domain) != entry.fingerprint:
             raise ModelError(
-                f"the expert {entry.expert[:12]} of domain {domain!r} is neither in {store.experts_dir} "
+                f"the expert {entry.expert[:12]} of domain {domain!r} is neither in {store.name}/experts "
                 f"nor in the model {encoder.name}",
                 hint=f"copy its folder back, or moeret reindex --domain {domain}",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     from moe_retrieval.storage.store import Store
 
 
+@dataclass(frozen=True, slots=True)
+class Indexing:
+    """How search structures are built: the recall@10 that an approximate one must reach."""
+
+    recall: float = 0.98
+
+
 def publish(
     store: Store,
     entries: Mapping[str, DomainEntry],
@@ -24,31 +32,71 @@ def publish(
     encoder: Encoder,
     refit: bool,
     partial: bool = False,
+    note: str = "",
+    indexing: Indexing | None = None,
 ) -> Generation:
     """Publish a generation made of exactly these domains; `partial` marks one in the middle of a run.
 
     `refit` fits the router to what is stored now; else it is carried over (queries search a domain that the
-    router does not know in any case).
+    router does not know in any case). With `indexing`, every domain is given its search structure first: who
+    sees the generation finds them there.
     """
     router = live.router if live else ""
     if refit:
-        fitted = fit_router(store, entries, encoder)
-        router = fitted.save(store.routers_dir) if fitted else ""
-    created = datetime.now(UTC).isoformat(timespec="seconds")
+        router = _fitted(store, entries, encoder)
+    if indexing:
+        build_indexes(store, entries, indexing=indexing)
     model = encoder.model_identity()
-    return store.catalog.publish(entries, model=model, router=router, created=created, partial=partial)
+    return _publish(store, entries, live=live, model=model, router=router, partial=partial, note=note)
 
 
-def republish(store: Store, entries: Mapping[str, DomainEntry], *, live: Generation) -> Generation:
+def republish(
+    store: Store, entries: Mapping[str, DomainEntry], *, live: Generation, note: str = ""
+) -> Generation:
     """The live generation again with these entries: for changes that touch no vector."""
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    return store.catalog.publish(
-        entries, model=live.model, router=live.router, created=created, partial=live.partial
+    return _publish(
+        store, entries, live=live, model=live.model, router=live.router, partial=live.partial, note=note
     )
 
 
-def build_indexes(store: Store, live: Generation | None, *, recall: float) -> None:
+def build_indexes(store: Store, entries: Mapping[str, DomainEntry], *, indexing: Indexing) -> None:
     """A search structure for every domain whose rows changed since its last one."""
-    for entry in live.domains.values() if live else ():
+    for entry in entries.values():
         if entry.rows:
-            build_index(store.view(entry), folder=store.indexes_dir, entry=entry, recall=recall)
+            build_index(store.view(entry), folder=store.indexes_dir, entry=entry, recall=indexing.recall)
+
+
+def _fitted(store: Store, entries: Mapping[str, DomainEntry], encoder: Encoder) -> str:
+    """The name of a router fitted to what these entries hold; empty where they hold nothing."""
+    router = fit_router(store, entries, encoder)
+    if router is None:
+        return ""
+    name = router.save(store.routers_dir)
+    store.place.share(f"routers/{name}.safetensors")
+    return name
+
+
+def _publish(
+    store: Store,
+    entries: Mapping[str, DomainEntry],
+    *,
+    live: Generation | None,
+    model: Mapping[str, str],
+    router: str,
+    partial: bool,
+    note: str,
+) -> Generation:
+    published = store.catalog.publish(
+        entries,
+        model=model,
+        router=router,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        partial=partial,
+        note=note,
+        after=live.number if live else 0,
+    )
+    before = live.domains if live else {}
+    for name, entry in published.domains.items():
+        if before.get(name) != entry:  # what a run writes from here on builds upon it
+            store.note_progress(entry.table, entry.version)
+    return published

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moe_retrieval.errors import NothingFoundError, StoreError, UnknownDomainError, UsageError
-from moe_retrieval.retrieval.publisher import build_indexes, publish
+from moe_retrieval.retrieval.publisher import Indexing, publish
 from moe_retrieval.storage.lookup import distinct, places
 from moe_retrieval.storage.rows import with_vectors
 from moe_retrieval.types import IndexReport
@@ -108,9 +108,15 @@ class Reindexer:
             if rebuilt:
                 entries = {**live.domains, **rebuilt}
                 live = publish(
-                    self.store, entries, live=live, encoder=self.encoder, refit=True, partial=live.partial
+                    self.store,
+                    entries,
+                    live=live,
+                    encoder=self.encoder,
+                    refit=True,
+                    partial=live.partial,
+                    note=f"reindex {', '.join(rebuilt)}",
+                    indexing=Indexing(self.recall),
                 )
-                build_indexes(self.store, live, recall=self.recall)
         return IndexReport(
             documents=sum(entry.documents for entry in rebuilt.values()),
             chunks=sum(entry.rows for entry in rebuilt.values()),
@@ -161,7 +167,7 @@ class Reindexer:
     def _live(self) -> Generation:
         live = self.store.catalog.latest()
         if live is None:
-            raise NothingFoundError(f"{self.store.path} holds no documents", hint="moeret index PATH")
+            raise NothingFoundError(f"{self.store.name} holds no documents", hint="moeret index PATH")
         return live
 
     def _refuse_a_mix(self, left_out: Sequence[DomainPlan], live: Generation) -> None:

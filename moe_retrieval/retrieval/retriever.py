@@ -138,7 +138,7 @@ class Retriever:
         """The newest generation, opened; the same object as long as nothing newer is published."""
         generation = self.store.catalog.latest()
         if generation is None or not any(entry.rows for entry in generation.domains.values()):
-            raise NothingFoundError(f"{self.store.path} holds no documents", hint="moeret index PATH")
+            raise NothingFoundError(f"{self.store.name} holds no documents", hint="moeret index PATH")
         with self._opening:
             held = self._snapshot
             if held is None or held.generation.number < generation.number:

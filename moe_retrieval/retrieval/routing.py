@@ -45,7 +45,7 @@ def load_router(store: Store, generation: Generation | None) -> Router | None:
     """The router a generation pins."""
     if generation is None or not generation.router:
         return None
-    return Router.load(store.routers_dir / f"{generation.router}.safetensors")
+    return Router.load(store.place.fetch(f"routers/{generation.router}.safetensors"))
 
 
 def _sample(

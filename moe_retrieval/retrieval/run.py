@@ -120,7 +120,8 @@ class IndexRun:
             writer.table.maintain()
         if due or self.refit:
             self._publish(due, partial=False)
-        build_indexes(self.store, self.live, recall=self.options.recall)
+        elif self.live:
+            build_indexes(self.store, self.live.domains, indexing=self.options.indexing)
         return self._report()
 
     def _store_all(self) -> None:
@@ -134,7 +135,14 @@ class IndexRun:
         entries = dict(self.live.domains) if self.live else {}
         entries |= {name: writer.seal(chunking=self.chunker.identity) for name, writer in changed.items()}
         self.live = publish(
-            self.store, entries, live=self.live, encoder=self.encoder, refit=not partial, partial=partial
+            self.store,
+            entries,
+            live=self.live,
+            encoder=self.encoder,
+            refit=not partial,
+            partial=partial,
+            note="index",
+            indexing=None if partial else self.options.indexing,
         )
         for name, writer in changed.items():
             writer.entry = self.live.domains[name]
@@ -192,7 +200,7 @@ class IndexRun:
         if entry is None:
             table = self.store.create_table(domain, dim=self.encoder.dim, fingerprint=fingerprint)
         elif entry.fingerprint == fingerprint:
-            table = self.store.table(entry.table)
+            table = self.store.table(entry.table, writing=not self.dry_run)
         else:
             raise StaleDomainError(domain, stored=entry.fingerprint, loaded=fingerprint)
         self.writers[domain] = DomainWriter(domain, table=table, encoder=self.encoder, entry=entry)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from moe_retrieval.storage.table import Table
 
 
+COMPACT_EVERY = 64
+"""Commits of a run after which small fragments are joined."""
+
+
 @dataclass(slots=True)
 class DomainWriter:
     """The table of one domain with the rows that wait for it."""
@@ -30,6 +34,7 @@ class DomainWriter:
     waiting: list[Row] = field(default_factory=list)
     replaced: set[int] = field(default_factory=set)
     leaving: set[int] = field(default_factory=set)
+    commits: int = 0
 
     def add(self, rows: Sequence[Row], *, key: int, replaces: bool) -> None:
         """Queue all rows of one document; with `replaces`, its old rows go in the same commit."""
@@ -49,6 +54,7 @@ class DomainWriter:
             texts = [row.chunk.content for row in self.waiting]
             vectors = self.encoder.encode_document(texts, domain=self.domain)
             self.table.write(to_batch(self.waiting, vectors), replaces=_keys(self.replaced))
+            self._keep_tidy()
         self.waiting, self.replaced = [], set()
         return encoded
 
@@ -72,7 +78,14 @@ class DomainWriter:
             description=self.entry.description if self.entry else "",
             precision=str(self.encoder.precision),
             chunking=chunking,
+            before=self.entry,
         )
+
+    def _keep_tidy(self) -> None:
+        """Join fragments in the course of a long run: each commit adds one, and each costs every reader."""
+        self.commits += 1
+        if self.commits % COMPACT_EVERY == 0:
+            self.table.compact()
 
 
 def _keys(keys: set[int]) -> np.ndarray:

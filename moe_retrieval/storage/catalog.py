@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -13,21 +14,30 @@ from moe_retrieval.errors import (
     NothingFoundError,
     StoreConflictError,
     StoreCorruptError,
+    StoreReadOnlyError,
     StoreVersionError,
 )
-from moe_retrieval.storage.durability import file_faults, put_if_absent, sync_filesystem
+from moe_retrieval.storage.small_files import small_sums
+from moe_retrieval.types import GENERAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
-FORMAT = 1
+    from moe_retrieval.storage.place import Place
+
+FORMAT = 2
+"""Of a generation file. 2: it says what made it (`note`), and names the checksums of its tables (`sums`)."""
+
+CATALOG = "catalog"
 _NAME = re.compile(r"gen-(\d{8,})\.json")
 
 
 @dataclass(frozen=True, slots=True)
 class DomainEntry:
-    """What one generation holds of one domain: a table at a version, and what its vectors were made with."""
+    """What one generation holds of one domain: a table at a version, and what its vectors were made with.
+
+    `sums` names the list of checksums of the files of that table version; empty in stores of format 1.
+    """
 
     table: str
     version: int
@@ -39,6 +49,7 @@ class DomainEntry:
     description: str = ""
     precision: str = "fp32"
     chunking: str = ""
+    sums: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,7 @@ class Generation:
     """One state of the whole store. `seal` is the hash of the rest, `previous` the seal of the one before.
 
     `partial`: published in the middle of a run, so rows may lack an index and the router may be older.
+    `note`: what made it, as in "index" or "rollback to 3". `files`: sha256 of small files (`small_files`).
     """
 
     number: int
@@ -55,6 +67,8 @@ class Generation:
     router: str = ""
     previous: str = ""
     partial: bool = False
+    note: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
     seal: str = field(default="", compare=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,17 +76,14 @@ class Generation:
 
 
 class Catalog:
-    """The generations in a folder. Any number of readers, one publisher at a time (the rest lose cleanly)."""
+    """The generations of a store. Any number of readers, one publisher at a time (the rest lose cleanly)."""
 
-    def __init__(self, folder: Path, *, durable: bool = True) -> None:
-        self.folder = folder
-        self.durable = durable
+    def __init__(self, place: Place) -> None:
+        self.place = place
 
     def numbers(self) -> list[int]:
-        """Numbers of the generations on disk, ascending."""
-        with file_faults("list the catalog"):
-            names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
-        return sorted(int(found[1]) for name in names if (found := _NAME.fullmatch(name)))
+        """Numbers of the generations there are, ascending."""
+        return sorted(int(found[1]) for name in self.place.names(CATALOG) if (found := _NAME.fullmatch(name)))
 
     def latest(self) -> Generation | None:
         """The newest generation; None before the first.
@@ -82,23 +93,16 @@ class Catalog:
             StoreVersionError: a newer moeret wrote it.
         """
         for number in reversed(self.numbers()):
-            if not self._set_aside_if_empty(number):
-                return self.read(number)
+            # Only a power cut leaves an empty file: what was acknowledged was synced before it got its name.
+            if raw := self._raw(number):
+                return _parse(raw, name=_name(number), number=number)
+            with contextlib.suppress(StoreReadOnlyError):  # a reader that may not write passes over it
+                self.place.set_aside(_name(number))
         return None
 
     def read(self, number: int) -> Generation:
         """Generation `number`, its seal checked."""
-        path = self._path(number)
-        try:
-            raw = path.read_bytes()
-        except FileNotFoundError as error:
-            hint = f"the catalog holds generations {self.numbers()[-5:]}"
-            raise NothingFoundError(f"there is no generation {number}", hint=hint) from error
-        except OSError as error:
-            raise StoreCorruptError(
-                f"{path} cannot be read: {error.strerror}", hint="check the disk"
-            ) from error
-        return _parse(raw, path=path, number=number)
+        return _parse(self._raw(number), name=_name(number), number=number)
 
     def history(self) -> list[Generation]:
         """All generations, oldest first, the chain of seals checked."""
@@ -106,7 +110,7 @@ class Catalog:
         found = [self.read(number) for number in self.numbers()]
         for older, newer in itertools.pairwise(found):
             if newer.number == older.number + 1 and newer.previous != older.seal:
-                raise _damaged(self._path(newer.number), "it does not follow from the generation before it")
+                raise _damaged(_name(newer.number), "it does not follow from the generation before it")
         return found
 
     def publish(
@@ -117,48 +121,60 @@ class Catalog:
         router: str = "",
         created: str,
         partial: bool = False,
+        note: str = "",
+        after: int | None = None,
     ) -> Generation:
         """Make `domains` the newest generation, durably: when this returns, a power cut cannot take it back.
+
+        `after`: number of the generation it was made from (0: none).
 
         Raises:
             StoreConflictError: another publisher took the number first; nothing was changed.
         """
         last = self.latest()
+        number = last.number if last else 0
+        if after not in (None, number):
+            raise StoreConflictError(
+                f"generation {number} was published while this work went on from generation {after}",
+                hint="run it again",
+            )
         draft = Generation(
-            number=last.number + 1 if last else 1,
+            number=number + 1,
             created=created,
             model=dict(model),
             domains=dict(sorted(domains.items())),
             router=router,
             previous=last.seal if last else "",
             partial=partial,
+            note=note,
+            files=self._small_files(domains, last),
         )
-        body = _body(draft)
-        data = json.dumps({"format": FORMAT, "seal": _seal(body), "generation": body}, indent=1).encode()
-        with file_faults(f"publish generation {draft.number}"):
-            if self.durable:
-                sync_filesystem(self.folder)  # the table files first: a generation must not outlive its rows
-            created_file = put_if_absent(self._path(draft.number), data, durable=self.durable)
-        if not created_file:
+        self.place.settle()  # the table files first: a generation must not outlive its rows
+        if not self.place.put_if_absent(_name(draft.number), _sealed(draft)):
             raise StoreConflictError(
                 f"generation {draft.number} was published by another writer", hint="run it again"
             )
         return self.read(draft.number)
 
-    def _path(self, number: int) -> Path:
-        return self.folder / f"gen-{number:08d}.json"
+    def _small_files(self, domains: Mapping[str, DomainEntry], last: Generation | None) -> dict[str, str]:
+        experts = {entry.expert for entry in domains.values()} - {GENERAL}
+        return small_sums(self.place, experts, known=last.files if last else {})
 
-    def _set_aside_if_empty(self, number: int) -> bool:
-        # Only a power cut leaves an empty file: what was acknowledged had been synced before it got its name.
-        path = self._path(number)
-        with file_faults(f"set the empty {path.name} aside"):
-            if path.stat().st_size > 0:
-                return False
-            try:
-                path.rename(path.with_suffix(".json.damaged"))
-            except PermissionError:
-                return True  # a reader without write permission passes over it
-        return True
+    def _raw(self, number: int) -> bytes:
+        try:
+            return self.place.read(_name(number))
+        except FileNotFoundError as error:
+            hint = f"the catalog holds generations {self.numbers()[-5:]}"
+            raise NothingFoundError(f"there is no generation {number}", hint=hint) from error
+
+
+def _name(number: int) -> str:
+    return f"{CATALOG}/gen-{number:08d}.json"
+
+
+def _sealed(draft: Generation) -> bytes:
+    body = _body(draft)
+    return json.dumps({"format": FORMAT, "seal": _seal(body), "generation": body}, indent=1).encode()
 
 
 def _body(generation: Generation) -> dict[str, Any]:
@@ -172,39 +188,39 @@ def _seal(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _damaged(path: Path, reason: str) -> StoreCorruptError:
+def _damaged(name: str, reason: str) -> StoreCorruptError:
     return StoreCorruptError(
-        f"{path} is damaged: {reason}",
+        f"{name} is damaged: {reason}",
         hint="restore it from a copy, or move it away to go back one generation",
     )
 
 
-def _parse(raw: bytes, *, path: Path, number: int) -> Generation:
+def _parse(raw: bytes, *, name: str, number: int) -> Generation:
     try:
         outer = json.loads(raw)
         written = int(outer["format"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _damaged(path, "it is not a whole JSON object") from error
+        raise _damaged(name, "it is not a whole JSON object") from error
     if written > FORMAT:
         raise StoreVersionError(
-            f"{path} has format {written}, this moeret reads up to {FORMAT}", hint="upgrade moeret"
+            f"{name} has format {written}, this moeret reads up to {FORMAT}", hint="upgrade moeret"
         )
     try:
         body, seal = outer["generation"], outer["seal"]
         intact = _seal(body) == seal and body["number"] == number
     except (KeyError, TypeError, RecursionError) as error:
-        raise _damaged(path, "parts of it are missing") from error
+        raise _damaged(name, "parts of it are missing") from error
     if not intact:
-        raise _damaged(path, "its seal does not match its content")
-    return _generation(body, seal=seal, path=path)
+        raise _damaged(name, "its seal does not match its content")
+    return _generation(body, seal=seal, name=name)
 
 
-def _generation(body: Mapping[str, Any], *, seal: str, path: Path) -> Generation:
+def _generation(body: Mapping[str, Any], *, seal: str, name: str) -> Generation:
     try:
-        domains = {name: DomainEntry(**_known(DomainEntry, entry)) for name, entry in body["domains"].items()}
+        domains = {one: DomainEntry(**_known(DomainEntry, entry)) for one, entry in body["domains"].items()}
         return Generation(**{**_known(Generation, body), "domains": domains, "seal": seal})
     except (TypeError, KeyError, AttributeError) as error:
-        raise _damaged(path, "parts of it are missing") from error
+        raise _damaged(name, "parts of it are missing") from error
 
 
 def _known(kind: type[DomainEntry | Generation], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -18,26 +19,38 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_ASK_AGAIN = 0.05  # seconds
+
+
 @contextlib.contextmanager
-def hold(lock: Path) -> Iterator[None]:
+def hold(lock: Path, *, wait: float = 0.0) -> Iterator[None]:
     """Hold the lease for the block. The lock is the kernel's, so that of a process that died is free at once.
 
     Raises:
-        StoreBusyError: another process (or another lease of this one) holds it; the message says which.
+        StoreBusyError: another process (or another lease of this one) still holds it after `wait` seconds;
+            the message says which.
     """
     with file_faults("take the writer lease"):
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:
-        if not _lock(handle):
+        if not _locked(handle, until=time.monotonic() + wait):
             raise StoreBusyError(
                 f"another writer holds the store: {_holder(lock)}",
-                hint="wait until it has finished, then run it again",
+                hint="wait until it has finished (--wait SECONDS does that), then run it again",
             )
         with file_faults("take the writer lease"):
             _sign(handle)
         yield
     finally:
         os.close(handle)  # closing lets go of the lock
+
+
+def _locked(handle: int, *, until: float) -> bool:
+    while not _lock(handle):
+        if time.monotonic() >= until:
+            return False
+        time.sleep(_ASK_AGAIN)
+    return True
 
 
 def _lock(handle: int) -> bool:

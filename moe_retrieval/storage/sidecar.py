@@ -17,6 +17,7 @@ import numpy as np
 from moe_retrieval.errors import StoreCorruptError
 from moe_retrieval.hashing import file_sha256
 from moe_retrieval.storage.durability import file_faults, replace_file, temporary_name, write_atomically
+from moe_retrieval.storage.seal import sealed, unsealed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +73,7 @@ def read_all(folder: Path) -> list[Sidecar]:
 
 def write(folder: Path, sidecar: Sidecar) -> None:
     """The last step of storing an index: only now do readers find it."""
-    data = json.dumps(asdict(sidecar), indent=1, sort_keys=True).encode()
+    data = sealed(json.dumps(asdict(sidecar), indent=1, sort_keys=True))
     with file_faults("store the index"):
         write_atomically(folder / f"{sidecar.name}.json", data, durable=False)
 
@@ -133,11 +134,32 @@ def _age(one: Sidecar) -> tuple[int, int, str]:
     return (int(number) if number.isdigit() else 0, one.version, one.built)
 
 
-def _read(path: Path) -> Sidecar | None:
+def parse(data: bytes, *, stem: str) -> Sidecar:
+    """The side-car of the index files that are named `stem`. Those of earlier versions have no seal.
+
+    Raises:
+        StoreCorruptError: it is not as it was written.
+    """
     try:
-        values: dict[str, Any] = json.loads(path.read_bytes())
+        text = data.decode() if is_plain(data) else unsealed(data)
+        values: dict[str, Any] = json.loads(text)
         names = {part.name for part in fields(Sidecar)}
         found = Sidecar(**{name: value for name, value in values.items() if name in names})
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        named = found.name
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise StoreCorruptError(f"{stem}.json is damaged", hint="it is rebuilt") from error
+    if named != stem:
+        raise StoreCorruptError(f"{stem}.json is the side-car of another index", hint="it is rebuilt")
+    return found
+
+
+def is_plain(data: bytes) -> bool:
+    """Whether it is a side-car without a seal: nothing follows the JSON object there."""
+    return data.endswith(b"}")
+
+
+def _read(path: Path) -> Sidecar | None:
+    try:
+        return parse(path.read_bytes(), stem=path.stem)
+    except (OSError, StoreCorruptError):
         return None
-    return found if found.name == path.stem else None

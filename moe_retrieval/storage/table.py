@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from moe_retrieval.errors import BadVectorError, StoreConflictError
+from moe_retrieval.storage import sums
 from moe_retrieval.storage.catalog import DomainEntry
 from moe_retrieval.storage.digest import digest_of
-from moe_retrieval.storage.engine import batches_of, connect, engine_faults, lance
+from moe_retrieval.storage.engine import batches_of, engine_faults
 from moe_retrieval.storage.found import Found as Found
 from moe_retrieval.storage.lookup import distinct, places
 from moe_retrieval.storage.rows import (
@@ -28,13 +30,17 @@ from moe_retrieval.storage.view import TableView as TableView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+    from moe_retrieval.storage.place import Place
 
 _FRAGMENT_ROWS = 131_072
 """Fragments of this size are left alone by compaction, so its cost does not grow with the table."""
 
 TEXT_ANALYSIS = {"with_position": False, "base_tokenizer": "simple", "language": "English", "stem": True}
 """How texts become words; what is not named here is as LanceDB's `FTS` has it."""
+
+_ATTEMPTS, _PAUSE = 5, 0.02
+"""Times that a write is tried while others get in between, and seconds before the first try again."""
 
 _KEYS_PER_DELETE = 10_000
 _SOURCES_REMEMBERED = 4_096
@@ -51,10 +57,9 @@ class StoredDocuments(NamedTuple):
 class Table:
     """The latest version of a table. `after`: number of the generation that was live when it was made."""
 
-    def __init__(self, folder: Path, *, name: str) -> None:
-        self.folder = folder
+    def __init__(self, place: Place, *, name: str) -> None:
+        self.place = place
         self.name = name
-        self._path = folder / f"{name}.lance"
         self._replacer: Any = None
         with engine_faults(f"open table {name}"):
             found = self._dataset().schema
@@ -64,14 +69,14 @@ class Table:
             self.after = int(notes.get(AFTER, b"0"))
 
     @classmethod
-    def create(cls, folder: Path, *, name: str, dim: int, fingerprint: str, after: int) -> Table:
+    def create(cls, place: Place, *, name: str, dim: int, fingerprint: str, after: int) -> Table:
         """An empty table. Its text index exists from the start: rows it does not hold yet are searched with
         its stemming and stop words all the same.
         """
         with engine_faults(f"create table {name}"):
             columns = schema(dim, fingerprint=fingerprint, after=after)
-            lance().write_dataset(columns.empty_table(), str(folder / f"{name}.lance"), schema=columns)
-        table = cls(folder, name=name)
+            place.create_dataset(name, columns.empty_table())
+        table = cls(place, name=name)
         table._index_text()
         return table
 
@@ -121,7 +126,7 @@ class Table:
 
         Raises:
             BadVectorError: the vectors are not of the table's width.
-            StoreConflictError: another writer got in between, twice.
+            StoreConflictError: another writer got in between, again and again.
         """
         width = batch.schema.field(VECTOR).type.list_size
         if width != self.dim:
@@ -132,10 +137,13 @@ class Table:
         self._add_fields(batch)
         rows = align(batch, self._schema())
         doing = f"write {batch.num_rows} rows to table {self.name}"
-        try:
-            self._commit(rows, replaces, doing)
-        except StoreConflictError:
-            self._commit(rows, replaces, doing)
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._commit(rows, replaces, doing)
+            except StoreConflictError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(_PAUSE * 2**attempt)
 
     def delete_documents(self, keys: np.ndarray) -> int:
         """Remove all rows of these documents; how many rows that were comes back."""
@@ -146,10 +154,20 @@ class Table:
                 self._replacing().delete(_any_of(doomed[start : start + _KEYS_PER_DELETE]))
         return before - self.rows
 
-    def maintain(self) -> None:
-        """Join small fragments and bring the text index up to date. Old versions stay: they may be pinned."""
+    def compact(self) -> None:
+        """Join small fragments. Old versions stay: they may be pinned."""
         with engine_faults(f"tidy table {self.name}"):
             self._dataset().optimize.compact_files(target_rows_per_fragment=_FRAGMENT_ROWS)
+
+    def restore(self, version: int) -> None:
+        """Make the content of an older version the latest again."""
+        with engine_faults(f"restore table {self.name} to version {version}"):
+            self.place.dataset(self.name, version=version).restore()
+
+    def maintain(self) -> None:
+        """Join small fragments and bring the text index up to date. Old versions stay: they may be pinned."""
+        self.compact()
+        with engine_faults(f"tidy table {self.name}"):
             dataset = self._dataset()
             if not any(CONTENT in index.field_names for index in dataset.describe_indices()):
                 self._index_text()
@@ -157,14 +175,23 @@ class Table:
                 dataset.optimize.optimize_indices()
 
     def entry(
-        self, *, expert: str, description: str = "", precision: str = "fp32", chunking: str = ""
+        self,
+        *,
+        expert: str,
+        description: str = "",
+        precision: str = "fp32",
+        chunking: str = "",
+        before: DomainEntry | None = None,
     ) -> DomainEntry:
-        """What a generation records of the table as it is now."""
-        table = self._columns("key", "vh", "doc_key")
+        """What a generation records of the table as it is now. `before`: what the last one recorded."""
+        with engine_faults(f"read table {self.name}"):
+            dataset = self._dataset()
+            table = dataset.to_table(columns=["key", "vh", "doc_key"])
         keys = table["key"].to_numpy()
+        known = before.sums if before and before.table == self.name else ""
         return DomainEntry(
             table=self.name,
-            version=self.version,
+            version=int(dataset.version),
             rows=len(keys),
             documents=len(distinct(table["doc_key"].to_numpy())),
             digest=digest_of(keys, table["vh"].to_numpy()),
@@ -173,10 +200,11 @@ class Table:
             description=description,
             precision=precision,
             chunking=chunking,
+            sums=sums.record(self.place, table=self.name, dataset=dataset, previous=known),
         )
 
     def _dataset(self) -> Any:
-        return lance().dataset(str(self._path))
+        return self.place.dataset(self.name)
 
     def _schema(self) -> pa.Schema:
         return self._dataset().schema
@@ -188,7 +216,7 @@ class Table:
     def _replacing(self) -> Any:
         """LanceDB's handle, at the latest version: after a conflict it fails until it is told to look."""
         if self._replacer is None:
-            self._replacer = connect(self.folder).open_table(self.name)
+            self._replacer = self.place.lancedb().open_table(self.name)
         self._replacer.checkout_latest()
         return self._replacer
 

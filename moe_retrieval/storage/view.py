@@ -8,19 +8,19 @@ import numpy as np
 
 from moe_retrieval.errors import StoreCorruptError
 from moe_retrieval.storage.digest import digest_of
-from moe_retrieval.storage.engine import batches_of, engine_faults, lance
+from moe_retrieval.storage.engine import batches_of, engine_faults
 from moe_retrieval.storage.found import untied
 from moe_retrieval.storage.predicates import filterable, to_sql
 from moe_retrieval.storage.rows import CONTENT, FINGERPRINT, VECTOR, to_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
-    from pathlib import Path
 
     import pyarrow as pa
 
     from moe_retrieval.filters import Filter
     from moe_retrieval.storage.found import Found
+    from moe_retrieval.storage.place import Place
 
 HIT_COLUMNS = (
     "key",
@@ -42,11 +42,11 @@ HIT_COLUMNS = (
 class TableView:
     """A table as one generation pinned it."""
 
-    def __init__(self, folder: Path, *, name: str, version: int) -> None:
+    def __init__(self, place: Place, *, name: str, version: int) -> None:
         self.name = name
         self.version = version
         with engine_faults(f"open table {name} at version {version}"):
-            self.dataset: Any = lance().dataset(str(folder / f"{name}.lance"), version=version)
+            self.dataset: Any = place.dataset(name, version=version)
             self._columns: list[str] = list(self.dataset.schema.names)
             self.dim: int = self.dataset.schema.field(VECTOR).type.list_size
             self.rows: int = self.dataset.count_rows()

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from moe_retrieval.errors import SettingsError
 from moe_retrieval.settings import Settings, config_files, load_settings, read_config
-from moe_retrieval.types import Mode, Precision
+from moe_retrieval.types import Durability, Mode, Precision
 
 STRONGEST_FIRST = ["flag", "environment", "moeret.toml", "pyproject.toml", "user file"]
 
@@ -88,9 +88,9 @@ def test_a_flag_that_was_not_given_hides_nothing(layers: Layers) -> None:
     assert load_settings(k=None).values.k == 20
 
 
-def test_a_flag_that_is_false_was_given(layers: Layers) -> None:
-    layers.put("moeret.toml", "k", 20)
-    assert load_settings(durable=False).values.durable is False
+def test_a_flag_that_is_empty_was_given(layers: Layers) -> None:
+    layers.put("moeret.toml", "query_prompt", "query: ")
+    assert load_settings(query_prompt="").values.query_prompt == ""
 
 
 @pytest.mark.parametrize("layer", STRONGEST_FIRST)
@@ -123,7 +123,7 @@ def test_a_bad_value_is_an_error_that_names_its_layer(layers: Layers, layer: str
         ("publish_seconds", 0, "a number above 0"),
         ("chunk_overlap", -1, "a whole number from 0"),
         ("budget", 0, "a whole number from 1"),
-        ("durable", "perhaps", "true or false"),
+        ("durability", "perhaps", "one of power, process"),
         ("model", 3, "a text"),
         ("query_prompt", 3, "a text"),
         ("store", 3, "a folder"),
@@ -137,6 +137,14 @@ def test_a_bad_value_is_answered_with_what_is_allowed(
         load_settings()
     assert caught.value.message == f"moeret.toml: {name} = {value!r} is refused"
     assert caught.value.hint == f"{name} is {allowed} ({Settings.model_fields[name].description})"
+
+
+def test_a_store_in_a_bucket_is_named_by_its_url(layers: Layers) -> None:
+    layers.put("environment", "store", "s3://bucket/prefix/")
+    assert load_settings().values.store == "s3://bucket/prefix"
+    layers.put("environment", "store", "gs://bucket/prefix")
+    with pytest.raises(SettingsError, match="only s3:// is known"):
+        load_settings()
 
 
 def test_a_misspelt_choice_is_answered_with_the_nearest(layers: Layers) -> None:
@@ -220,7 +228,7 @@ def test_words_become_typed_values_in_every_layer(layers: Layers, layer: str) ->
 @pytest.mark.parametrize(
     ("name", "word", "value"),
     [
-        ("durable", "false", False),
+        ("durability", "Process", Durability.PROCESS),
         ("store", "else/where", Path("else/where")),
         ("precision", "bf16", Precision.BF16),
         ("mass", "0.5", 0.5),

@@ -49,7 +49,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def moeret(tiny_model: Path, tmp_path: Path) -> Moeret:
     """A handle on a place where no store is yet."""
-    settings = Settings(model=str(tiny_model), precision=Precision.FP32, durable=False)
+    settings = Settings(model=str(tiny_model), precision=Precision.FP32, durability="process")
     return Moeret.open(tmp_path / "store", settings=settings)
 
 

@@ -14,7 +14,8 @@ from moe_retrieval.errors import (
     StoreVersionError,
 )
 from moe_retrieval.storage import catalog as catalog_module
-from moe_retrieval.storage.catalog import Catalog, DomainEntry, Generation
+from moe_retrieval.storage.catalog import CATALOG, Catalog, DomainEntry, Generation
+from moe_retrieval.storage.folder import Folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,11 @@ ENTRY = DomainEntry(
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Catalog:
-    return Catalog(tmp_path)
+    return Catalog(Folder(tmp_path))
+
+
+def files(catalog: Catalog) -> Path:
+    return catalog.place.local / CATALOG
 
 
 def publish(catalog: Catalog, **domains: DomainEntry) -> Generation:
@@ -35,7 +40,6 @@ def publish(catalog: Catalog, **domains: DomainEntry) -> Generation:
 
 def test_an_empty_catalog_has_no_latest_generation(catalog: Catalog) -> None:
     assert catalog.latest() is None
-    assert Catalog(catalog.folder / "missing").latest() is None
 
 
 def test_what_was_published_comes_back_as_it_was(catalog: Catalog) -> None:
@@ -65,7 +69,7 @@ def test_a_generation_remembers_that_it_was_published_in_the_middle_of_a_run(cat
 
 def test_every_changed_byte_of_a_generation_is_noticed_or_changes_nothing(catalog: Catalog) -> None:
     made = publish(catalog, cvd=ENTRY)
-    path = catalog.folder / "gen-00000001.json"
+    path = files(catalog) / "gen-00000001.json"
     good = path.read_bytes()
     for place in range(0, len(good), 3):
         path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
@@ -78,7 +82,7 @@ def test_every_changed_byte_of_a_generation_is_noticed_or_changes_nothing(catalo
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.99])
 def test_a_torn_newest_generation_is_an_error_that_names_the_file(catalog: Catalog, keep: float) -> None:
     publish(catalog, cvd=ENTRY)
-    path = catalog.folder / "gen-00000001.json"
+    path = files(catalog) / "gen-00000001.json"
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
     with pytest.raises(StoreCorruptError, match=r"gen-00000001\.json is damaged"):
         catalog.latest()
@@ -86,33 +90,33 @@ def test_a_torn_newest_generation_is_an_error_that_names_the_file(catalog: Catal
 
 def test_an_empty_newest_generation_was_never_acknowledged_and_is_set_aside(catalog: Catalog) -> None:
     made = publish(catalog, cvd=ENTRY)
-    (catalog.folder / "gen-00000002.json").write_bytes(b"")
+    (files(catalog) / "gen-00000002.json").write_bytes(b"")
     assert catalog.latest() == made
-    assert (catalog.folder / "gen-00000002.json.damaged").exists()
+    assert (files(catalog) / "gen-00000002.json.damaged").exists()
     assert publish(catalog).number == 2
 
 
 def test_a_generation_that_does_not_follow_from_the_one_before_breaks_the_history(catalog: Catalog) -> None:
     publish(catalog, cvd=ENTRY)
     publish(catalog, cvd=ENTRY)
-    other = Catalog(catalog.folder / "other")
-    other.folder.mkdir()
+    other = Catalog(Folder(catalog.place.local / "other"))
+    files(other).mkdir(parents=True)
     publish(other, copd=ENTRY)
-    (other.folder / "gen-00000001.json").replace(catalog.folder / "gen-00000001.json")
+    (files(other) / "gen-00000001.json").replace(files(catalog) / "gen-00000001.json")
     with pytest.raises(StoreCorruptError, match="does not follow"):
         catalog.history()
 
 
 def test_a_renamed_generation_is_not_taken_for_another(catalog: Catalog) -> None:
     publish(catalog, cvd=ENTRY)
-    (catalog.folder / "gen-00000001.json").replace(catalog.folder / "gen-00000009.json")
+    (files(catalog) / "gen-00000001.json").replace(files(catalog) / "gen-00000009.json")
     with pytest.raises(StoreCorruptError, match=r"gen-00000009\.json"):
         catalog.latest()
 
 
 def test_a_generation_of_a_newer_format_is_refused(catalog: Catalog) -> None:
     publish(catalog, cvd=ENTRY)
-    path = catalog.folder / "gen-00000001.json"
+    path = files(catalog) / "gen-00000001.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": catalog_module.FORMAT + 1}))
     with pytest.raises(StoreVersionError, match="upgrade moeret"):
         catalog.latest()
@@ -128,6 +132,7 @@ def test_a_number_that_another_writer_took_is_a_conflict(
 
 
 def test_files_of_other_names_are_left_alone(catalog: Catalog) -> None:
-    (catalog.folder / "gen-1.json").write_text("{}")
-    (catalog.folder / ".gen-00000005.json.1.aa.tmp").write_text("{}")
+    files(catalog).mkdir()
+    (files(catalog) / "gen-1.json").write_text("{}")
+    (files(catalog) / ".gen-00000005.json.1.aa.tmp").write_text("{}")
     assert catalog.numbers() == []

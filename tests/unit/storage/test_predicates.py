@@ -50,7 +50,7 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> TableView:
     table = store.create_table("cvd", dim=DIM, fingerprint="space-one")
     rows = [rows_of(f"d{at}", ["text"], title=f"T{at}", metadata=meta)[0] for at, meta in enumerate(META)]
     table.write(to_batch(rows, unit_vectors(len(rows))))
-    return TableView(store.path / "tables", name=table.name, version=table.version)
+    return TableView(store.place, name=table.name, version=table.version)
 
 
 def matched(view: TableView, tree: Filter) -> list[int]:

@@ -74,9 +74,25 @@ def test_after_a_repair_the_table_is_written_to_as_ever(store: Store, entry: Dom
     ) == ["kept", "new"]
 
 
-def test_sound_unacknowledged_versions_stay(store: Store, entry: DomainEntry) -> None:
+def test_what_a_killed_run_wrote_is_gone_on_with(store: Store, entry: DomainEntry) -> None:
+    store.note_progress(entry.table, entry.version)
     assert store.table(entry.table).rows == 2
     assert newest_version(folder(store, entry)) > entry.version
+
+
+def test_what_was_written_upon_another_version_goes(store: Store, entry: DomainEntry) -> None:
+    store.note_progress(entry.table, entry.version + 1)
+    assert store.table(entry.table, writing=False).rows == 2
+    table = store.table(entry.table)
+    assert (table.rows, store.table(entry.table).rows) == (1, 1)
+    table.write(batch_of(rows_of("c", ["new"]), seed=2))
+    assert store.table(entry.table).rows == 2
+
+
+def test_progress_that_was_forgotten_is_not_gone_on_with(store: Store, entry: DomainEntry) -> None:
+    store.note_progress(entry.table, entry.version)
+    store.forget_progress(entry.table)
+    assert store.table(entry.table).rows == 1
 
 
 def test_a_damaged_acknowledged_version_is_never_silently_dropped(store: Store, entry: DomainEntry) -> None:

@@ -13,7 +13,8 @@ import pytest
 from storage_builders import DIM, batch_of, filled, key_of, rows_of
 
 from moe_retrieval.errors import BadVectorError
-from moe_retrieval.storage.engine import connect, lance
+from moe_retrieval.storage.engine import connect
+from moe_retrieval.storage.folder import Folder
 from moe_retrieval.storage.rows import CONTENT, MAX_FIELDS, align, schema
 from moe_retrieval.storage.store import Store
 from moe_retrieval.storage.table import Table
@@ -203,21 +204,21 @@ def _write_all(path: Path, name: str, ready: Event) -> None:
 
 def test_a_new_table_is_laid_out_as_lancedb_lays_it_out(tmp_path: Path) -> None:
     """Down to the bytes that say how texts become words."""
-    Table.create(tmp_path, name="ours", dim=DIM, fingerprint="space-one", after=3)
-    by_lancedb(tmp_path)
-    ours, theirs = (lance().dataset(str(tmp_path / f"{name}.lance")) for name in ("ours", "theirs"))
+    Table.create(Folder(tmp_path), name="ours", dim=DIM, fingerprint="space-one", after=3)
+    by_lancedb(tmp_path / "tables")
+    ours, theirs = (Folder(tmp_path).dataset(name) for name in ("ours", "theirs"))
     assert layout(ours) == layout(theirs)
 
 
 def test_rows_are_added_as_lancedb_adds_them(tmp_path: Path) -> None:
     texts = ["Aspirin lowers the risk of strokes", "the asthma of a child", "a stroke"]
     batch = batch_of(rows_of("a", texts, metadata={"year": 1}))
-    mine = Table.create(tmp_path, name="ours", dim=DIM, fingerprint="space-one", after=3)
-    theirs = by_lancedb(tmp_path)
+    mine = Table.create(Folder(tmp_path), name="ours", dim=DIM, fingerprint="space-one", after=3)
+    theirs = by_lancedb(tmp_path / "tables")
     theirs.add_columns([batch.schema.field("n_year")])
     theirs.add(align(batch, theirs.schema))
     mine.write(batch)
-    one, other = (lance().dataset(str(tmp_path / f"{name}.lance")) for name in ("ours", "theirs"))
+    one, other = (Folder(tmp_path).dataset(name) for name in ("ours", "theirs"))
     assert layout(one) == layout(other)
     assert one.to_table() == other.to_table()
     for words in ("stroke", "the", "child with asthma"):
