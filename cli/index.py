@@ -42,6 +42,9 @@ def index(
     chunk_overlap: Annotated[
         int | None, typer.Option(help="Tokens that neighbouring chunks share [32].")
     ] = None,
+    recall: options.Recall = None,
+    durability: options.DurabilityOption = None,
+    wait: options.Wait = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -62,6 +65,9 @@ def index(
         device=device,
         chunk_tokens=chunk_tokens,
         chunk_overlap=chunk_overlap,
+        recall=recall,
+        durability=durability,
+        lease_wait=wait,
     )
     with resumable(), render.counting("documents read", "chunks encoded") as progress:
         report = moeret.index(

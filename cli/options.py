@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moe_retrieval.types import EngineName, Mode, Precision
+from moe_retrieval.types import Durability, EngineName, Mode, Precision
 from moeret_cli import render
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from moe_retrieval.moeret import Moeret
 
 Store = Annotated[
-    str | None, typer.Option("--store", metavar="PATH", help="Folder of the store [MOERET_STORE; .moeret].")
+    str | None,
+    typer.Option("--store", metavar="PATH", help="Folder or s3:// URL of the store [MOERET_STORE; .moeret]."),
 ]
 Model = Annotated[str | None, typer.Option("--model", help="Folder or hub id of the encoder [bundled].")]
 Experts = Annotated[
@@ -43,6 +44,22 @@ EngineOption = Annotated[
     ),
 ]
 Device = Annotated[str | None, typer.Option("--device", help="Torch device, such as cpu or cuda:0.")]
+DurabilityOption = Annotated[
+    Durability | None,
+    typer.Option(
+        "--durability",
+        case_sensitive=False,
+        help="What published work survives: a power cut, or the end of the process only [power].",
+    ),
+]
+Wait = Annotated[
+    float | None,
+    typer.Option("--wait", metavar="SECONDS", help="Wait for another process that writes the store [0]."),
+]
+Recall = Annotated[
+    float | None,
+    typer.Option("--recall", help="Share of the true ten nearest that a search index must find [0.98]."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No narration, no progress.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done; change nothing.")]

@@ -7,22 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from moe_retrieval.corpus.chunking import Chunker
 from moe_retrieval.corpus.readers import read_corpus, scope_of
-from moe_retrieval.engines.packaged import expert_folders
 from moe_retrieval.errors import NothingFoundError, UnknownDomainError
+from moe_retrieval.opening import chunker_for, encoder_choice, index_options, indexing, open_store
 from moe_retrieval.retrieval import candidates, pinned
 from moe_retrieval.retrieval.context import Assembly, build_context
-from moe_retrieval.retrieval.indexer import Indexer, IndexOptions
-from moe_retrieval.retrieval.pinned import EncoderChoice
-from moe_retrieval.retrieval.publisher import Indexing, publish, republish
+from moe_retrieval.retrieval.indexer import Indexer
+from moe_retrieval.retrieval.publisher import publish, republish
+from moe_retrieval.retrieval.rechunk import ChunkSizes
 from moe_retrieval.retrieval.reindexer import Reindexer
 from moe_retrieval.retrieval.retriever import Answer, Retriever
 from moe_retrieval.settings import Settings, load_settings
 from moe_retrieval.status import Status, status_of
 from moe_retrieval.storage.engine import prepare_writing
 from moe_retrieval.storage.store import Store
-from moe_retrieval.types import ContextFormat, Durability, Mode
+from moe_retrieval.types import ContextFormat, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -80,7 +79,7 @@ class Moeret:
     def store(self) -> Store:
         """The store, which must exist."""
         if self._store is None:
-            self._store = self._opened(create=False)
+            self._store = open_store(self.settings)
         return self._store
 
     @property
@@ -88,7 +87,7 @@ class Moeret:
         """Answers queries; holds the loaded encoder and the open tables."""
         if self._retriever is None:
             self._retriever = Retriever(
-                self.store, choice=self._choice(), loaded=self._writer, notify=self.notify
+                self.store, choice=encoder_choice(self.settings), loaded=self._writer, notify=self.notify
             )
         return self._retriever
 
@@ -188,9 +187,16 @@ class Moeret:
     def reindexer(self) -> Reindexer:
         """What brings the store to the encoder of the settings, with registered candidates in place."""
         live = self._live()
-        encoder = pinned.reindexing_encoder(self.store, live, self._choice(), notify=self.notify)
-        candidates.take_in_packs(self.store, encoder)
-        return Reindexer(self.store, encoder=encoder, recall=self.settings.recall)
+        encoder = pinned.reindexing_encoder(
+            self.store, live, encoder_choice(self.settings), notify=self.notify
+        )
+        return Reindexer(
+            self.store,
+            encoder=encoder,
+            indexing=indexing(self.settings),
+            sizes=ChunkSizes(self.settings.chunk_tokens, self.settings.chunk_overlap),
+            notify=self.notify,
+        )
 
     def reindex(
         self,
@@ -246,23 +252,13 @@ class Moeret:
         try:
             store = self.store
         except NothingFoundError:
-            return pinned.load_encoder(None, self._choice(), experts={})
-        return pinned.pinned_encoder(store, store.catalog.latest(), self._choice())
+            return pinned.load_encoder(None, encoder_choice(self.settings), experts={})
+        return pinned.pinned_encoder(store, store.catalog.latest(), encoder_choice(self.settings))
 
     def _made(self) -> Store:
         if self._store is None:
-            self._store = self._opened(create=True)
+            self._store = open_store(self.settings, create=True)
         return self._store
-
-    def _opened(self, *, create: bool) -> Store:
-        settings = self.settings
-        return Store.open(
-            settings.store,
-            create=create,
-            durable=settings.durability is Durability.POWER,
-            wait=settings.lease_wait,
-            cache=settings.cache,
-        )
 
     def _exists(self) -> bool:
         try:
@@ -272,30 +268,13 @@ class Moeret:
 
     def _indexer(self, store: Store) -> Indexer:
         settings = self.settings
-        encoder = pinned.writing_encoder(store, store.catalog.latest(), self._choice(), notify=self.notify)
+        encoder = pinned.writing_encoder(
+            store, store.catalog.latest(), encoder_choice(self.settings), notify=self.notify
+        )
         candidates.take_in_packs(store, encoder)
         self._writer = encoder
-        chunker = Chunker(
-            encoder.count_tokens,
-            max_tokens=settings.chunk_tokens or encoder.token_limit,
-            overlap=settings.chunk_overlap,
-        )
-        options = IndexOptions(publish_seconds=settings.publish_seconds, indexing=Indexing(settings.recall))
+        chunker, options = chunker_for(encoder, settings), index_options(settings)
         return Indexer(store, encoder=encoder, chunker=chunker, options=options)
-
-    def _choice(self) -> EncoderChoice:
-        settings = self.settings
-        return EncoderChoice(
-            model=settings.model,
-            precision=settings.precision,
-            engine=settings.engine,
-            cache=settings.cache,
-            device=settings.device,
-            max_length=settings.max_length,
-            query_prompt=settings.query_prompt,
-            document_prompt=settings.document_prompt,
-            experts=expert_folders(settings.experts),
-        )
 
     def _live(self) -> Generation:
         live = self.store.catalog.latest()

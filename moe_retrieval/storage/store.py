@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-import secrets
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_retrieval.errors import (
     ForeignTableError,
     MoeretError,
-    NothingFoundError,
     StoreCorruptError,
-    StoreVersionError,
     UsageError,
 )
 from moe_retrieval.storage.catalog import Catalog
 from moe_retrieval.storage.durability import file_faults
-from moe_retrieval.storage.folder import Folder
-from moe_retrieval.storage.place import TABLES, is_url
+from moe_retrieval.storage.marker import PROGRESS, SECRET, check_store, make_store, place_of
+from moe_retrieval.storage.place import TABLES
 from moe_retrieval.storage.seal import sealed, unsealed
 from moe_retrieval.storage.table import Table
 from moe_retrieval.storage.view import TableView
@@ -33,13 +28,6 @@ if TYPE_CHECKING:
     from moe_retrieval.storage.catalog import DomainEntry
     from moe_retrieval.storage.place import Place
 
-FORMAT = 1
-"""Of the folder's layout. What a generation file holds has a format of its own (`catalog.FORMAT`)."""
-
-_MARKER, _SECRET = "store.json", "secret"
-_PROGRESS = "progress"
-_FOLDERS = ("catalog", TABLES, "experts", "routers", "indexes")
-_OURS = {_MARKER, _SECRET, "lock", _PROGRESS, "readers", *_FOLDERS}
 _TABLE = re.compile(r"d_(?P<domain>[a-z0-9-]+)\.g(?P<number>\d+)")
 
 
@@ -76,15 +64,11 @@ class Store:
             StoreVersionError: a newer moeret wrote it.
             StoreReadOnlyError: it may not be read, or not be created there.
         """
-        place = _place(path, durable=durable, cache=cache)
+        place = place_of(path, durable=durable, cache=cache)
         with file_faults(f"open the store {place.name}"):
-            present = _present(place)
-            if create and not (present and _has(place, _SECRET)):
-                _create(place)
-            elif not present:
-                hint = f"moeret index PATH --store {place.name}"
-                raise NothingFoundError(f"there is no store at {place.name}", hint=hint)
-            _check_marker(place)
+            if create:
+                make_store(place)
+            check_store(place)
             return cls(place, wait=wait)
 
     @property
@@ -150,11 +134,11 @@ class Store:
     def note_progress(self, table: str, version: int) -> None:
         """Say that what is written to a table from now on builds upon this version, as the catalog does."""
         if self._progress(table) != version:
-            self.place.replace(f"{_PROGRESS}/{table}", sealed(str(version)), lasting=False)
+            self.place.replace(f"{PROGRESS}/{table}", sealed(str(version)), lasting=False)
 
     def forget_progress(self, table: str) -> None:
         """What was written to a table and not published is not gone on with."""
-        self.place.remove(f"{_PROGRESS}/{table}")
+        self.place.remove(f"{PROGRESS}/{table}")
 
     def view(self, entry: DomainEntry) -> TableView:
         """The table of a catalog entry at the version that the entry pins, read-only.
@@ -221,7 +205,7 @@ class Store:
 
     def _progress(self, table: str) -> int:
         try:
-            return int(unsealed(self.place.read(f"{_PROGRESS}/{table}")))
+            return int(unsealed(self.place.read(f"{PROGRESS}/{table}")))
         except (FileNotFoundError, ValueError):
             return 0
 
@@ -245,65 +229,17 @@ class Store:
 
     def _read_secret(self) -> bytes:
         try:
-            found = self.place.read(_SECRET)
+            found = self.place.read(SECRET)
         except FileNotFoundError:
             found = b""
         if len(found) != 32:
             raise StoreCorruptError(
-                f"{self.name}/{_SECRET} is missing or damaged",
+                f"{self.name}/{SECRET} is missing or damaged",
                 hint="delete it; the next moeret index makes a new one",
             )
         return found
 
 
-def _place(path: str | Path, *, durable: bool, cache: Path | None) -> Place:
-    if is_url(path):
-        from moe_retrieval.storage.bucket import Bucket
-
-        return Bucket.open(str(path), cache=cache)
-    return Folder(Path(path).expanduser().resolve(), durable=durable)
-
-
 def _parsed(names: Iterable[str]) -> list[tuple[str, int]]:
     """Domain and number of each name that is one of a table."""
     return [(found["domain"], int(found["number"])) for name in names if (found := _TABLE.fullmatch(name))]
-
-
-def _present(place: Place) -> bool:
-    """Whether there is a store; a folder of other things is refused, one half created is not."""
-    names = set(place.names(""))
-    if isinstance(place, Folder) and place.local.exists() and not place.local.is_dir():
-        raise UsageError(f"{place.name} is a file, not a store folder", hint="give --store a folder")
-    if _MARKER in names:
-        return True
-    if names - _OURS and not all(name.startswith(".") and name.endswith(".tmp") for name in names - _OURS):
-        hint = "give --store a new or empty folder"
-        raise UsageError(f"{place.name} is not empty and is no store", hint=hint)
-    if any(name.startswith("gen-") for name in place.names("catalog")):
-        hint = "restore it from a copy of the store"
-        raise StoreCorruptError(f"{place.name}/{_MARKER} is missing", hint=hint)
-    return False
-
-
-def _has(place: Place, name: str) -> bool:
-    return name in place.names("")
-
-
-def _create(place: Place) -> None:
-    for name in ("", *_FOLDERS):
-        (place.local / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-    place.put_if_absent(_SECRET, secrets.token_bytes(32))
-    # The marker comes last: where it is, the rest is.
-    place.put_if_absent(_MARKER, json.dumps({"format": FORMAT, "id": uuid.uuid4().hex}).encode())
-
-
-def _check_marker(place: Place) -> None:
-    name = f"{place.name}/{_MARKER}"
-    try:
-        written = int(json.loads(place.read(_MARKER))["format"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise StoreCorruptError(f"{name} is damaged", hint="restore it from a copy of the store") from error
-    if written > FORMAT:
-        raise StoreVersionError(
-            f"{place.name} has format {written}, this moeret reads up to {FORMAT}", hint="upgrade moeret"
-        )

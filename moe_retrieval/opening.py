@@ -1,0 +1,62 @@
+"""What settings stand for: a store, the choice of an encoder, a chunker, the ways of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from moe_retrieval.corpus.chunking import Chunker
+from moe_retrieval.engines.packaged import expert_folders
+from moe_retrieval.retrieval.indexer import IndexOptions
+from moe_retrieval.retrieval.pinned import EncoderChoice
+from moe_retrieval.retrieval.publisher import Indexing
+from moe_retrieval.storage.store import Store
+from moe_retrieval.types import Durability
+
+if TYPE_CHECKING:
+    from moe_retrieval.encoder import Encoder
+    from moe_retrieval.settings import Settings
+
+
+def open_store(settings: Settings, *, create: bool = False) -> Store:
+    """The store that the settings name; with `create`, a new one where there is none."""
+    return Store.open(
+        settings.store,
+        create=create,
+        durable=settings.durability is Durability.POWER,
+        wait=settings.lease_wait,
+        cache=settings.cache,
+    )
+
+
+def encoder_choice(settings: Settings) -> EncoderChoice:
+    """What the settings ask of the encoder."""
+    return EncoderChoice(
+        model=settings.model,
+        precision=settings.precision,
+        engine=settings.engine,
+        cache=settings.cache,
+        device=settings.device,
+        max_length=settings.max_length,
+        query_prompt=settings.query_prompt,
+        document_prompt=settings.document_prompt,
+        experts=expert_folders(settings.experts),
+    )
+
+
+def chunker_for(encoder: Encoder, settings: Settings) -> Chunker:
+    """The chunker of a run: chunks of as many tokens as the encoder takes, or as the settings say."""
+    return Chunker(
+        encoder.count_tokens,
+        max_tokens=settings.chunk_tokens or encoder.token_limit,
+        overlap=settings.chunk_overlap,
+    )
+
+
+def index_options(settings: Settings) -> IndexOptions:
+    """How an index run goes about its work."""
+    return IndexOptions(publish_seconds=settings.publish_seconds, indexing=indexing(settings))
+
+
+def indexing(settings: Settings) -> Indexing:
+    """How search structures are built."""
+    return Indexing(recall=settings.recall)
