@@ -192,7 +192,7 @@ def resident() -> list[dict[str, object]]:
             encoder = Encoder.load(folder, engine="torch", precision="fp32", device="cpu")
             for domain in domains:
                 encoder.encode_query(["text"], domain=domain)
-            held = encoder._loaded()._model
+            held = encoder._engine.get(encoder._load_engine)._model
             rows.append({"encoded": label, "parameters": sum(one.numel() for one in held.parameters())})
     return rows
 

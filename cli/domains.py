@@ -1,4 +1,4 @@
-"""`moeret domains`: list, describe, remove."""
+"""`moeret domains`: list, describe, rename, remove."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import typer
 
 from moe_retrieval.errors import UnknownDomainError
 from moeret_cli import options, render, wording
+from moeret_cli import wording_generations as said
 
 if TYPE_CHECKING:
     from moe_retrieval.moeret import Moeret
 
-app = typer.Typer(help="List, describe or remove domains.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="List, describe, rename or remove domains.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command("list")
@@ -37,6 +40,32 @@ def describe(
     """Give a domain a description."""
     options.open_store(quiet=quiet, store=store).describe(domain, text)
     render.note(f"domain {domain}: description set")
+
+
+@app.command()
+def rename(
+    old: Annotated[str, typer.Argument(help="Name of the domain.")],
+    new: Annotated[str, typer.Argument(help="The name it is to have.")],
+    dry_run: options.DryRun = False,
+    store: options.Store = None,
+    wait: options.Wait = None,
+    model: options.Model = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Give a domain another name, in a new generation; nothing is embedded again.
+
+    Queries that run meanwhile end under the old name. A domain whose expert lies in the folder of the model,
+    under the old name, is refused.
+    """
+    moeret = options.open_store(quiet=quiet, store=store, model=model, lease_wait=wait)
+    with render.phase(render.LOADING):
+        done = moeret.rename_domain(old, new, dry_run=dry_run)
+    if json:
+        render.json_line(done.to_dict())
+        return
+    render.line(said.renamed(done))
+    render.note(said.folder_advice(done))
 
 
 @app.command()

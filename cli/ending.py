@@ -15,42 +15,46 @@ from moeret_cli import interruption, render, verbs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RESUMES = "interrupted; what was published is kept, the same command goes on from there"
+    from moeret_cli.interruption import Heard
+
+RESUMES = "what was published is kept, the same command goes on from there"
 
 
 def run() -> int:
     """Run the verb that the command line names; gives the exit code."""
     render.start()
-    code = _ended()
-    render.settle()
+    with interruption.heeding() as heard:
+        code = _ended(heard)
+        render.settle()
     return code
 
 
-def _ended() -> int:
+def _ended(heard: Heard) -> int:
     try:
-        return _completed()
+        return _completed(heard)
     except MoeretError as error:
         render.error(error.message, next_step=error.hint)
         return error.exit_code
     except typer.TyperException as error:
         return _misused(error)
     except interruption.InterruptedRun:
-        render.note(RESUMES)
-        return interruption.EXIT_CODE
+        render.note(f"{heard.word}; {RESUMES}")
+        return heard.exit_code
     except typer.Abort as abort:
-        return _aborted(abort)
+        return _aborted(abort, heard)
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence, where else a traceback would be
         return _unexpected(error)
 
 
-def _completed() -> int:
+def _completed(heard: Heard) -> int:
     """Typer gives back what `typer.Exit` carried, 130 for Ctrl-C, and None for a verb that ran through."""
     code: int | None = None
     with _heard_out():
         code = verbs.app(prog_name="moeret", standalone_mode=False)
         render.flush()
     if code == interruption.EXIT_CODE:
-        render.note("interrupted")
+        render.note(heard.word)
+        return heard.exit_code
     return code or 0
 
 
@@ -66,12 +70,12 @@ def _heard_out() -> Iterator[None]:
             raise
 
 
-def _aborted(abort: typer.Abort) -> int:
+def _aborted(abort: typer.Abort, heard: Heard) -> int:
     """A question was answered with no, Ctrl-C or the end of input. Typer raises the same for any EOFError."""
     if isinstance(abort.__cause__, EOFError):
         return _unexpected(abort.__cause__)
     render.note("stopped; nothing was changed")
-    return interruption.EXIT_CODE
+    return heard.exit_code
 
 
 def _misused(error: typer.TyperException) -> int:

@@ -1,18 +1,67 @@
-"""Ctrl-C in work that the next run goes on with."""
+"""Ctrl-C and SIGTERM: both let a run keep what it has published; the second of them ends it at once."""
 
 from __future__ import annotations
 
+import signal
+import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
 EXIT_CODE = 130
 
 
 class InterruptedRun(Exception):  # noqa: N818 - no error: the user asked for it
-    """Ctrl-C during a verb that keeps what it published."""
+    """Ctrl-C or SIGTERM during a verb that keeps what it published."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: whoever keeps his work at a Ctrl-C keeps it here."""
+
+
+@dataclass(slots=True)
+class Heard:
+    """Which signal came first; none: 0."""
+
+    first: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """128 and the signal's number, as a shell has it."""
+        return 128 + self.first if self.first else EXIT_CODE
+
+    @property
+    def word(self) -> str:
+        return "terminated" if self.first == signal.SIGTERM else "interrupted"
+
+    def hear(self, number: int, _frame: FrameType | None) -> None:
+        """Raise in the main thread, once: the next signal is left to the system, which ends the process."""
+        self.first = number
+        for one in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(one) == self.hear:
+                signal.signal(one, signal.SIG_DFL)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+@contextmanager
+def heeding() -> Iterator[Heard]:
+    """Heed the two signals for the length of a block; one that the process was told to ignore is ignored."""
+    heard = Heard()
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # no other may set a handler
+        before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    for one, handler in before.items():
+        if handler in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(one, heard.hear)
+    try:
+        yield heard
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @contextmanager

@@ -12,12 +12,15 @@ from moeret_cli import (
     doctor,
     domains,
     evaluate,
+    gc,
+    history,
     index,
     model,
     pairs,
     query,
     reindex,
     render,
+    rollback,
     status,
     train,
 )
@@ -35,6 +38,9 @@ app.command("query")(query.query)
 app.command("context")(context.context)
 app.command("reindex")(reindex.reindex)
 app.command("status")(status.status)
+app.command("history")(history.history)
+app.command("rollback")(rollback.rollback)
+app.command("gc")(gc.gc)
 app.add_typer(domains.app, name="domains")
 app.add_typer(model.app, name="model")
 app.add_typer(pairs.app, name="pairs")

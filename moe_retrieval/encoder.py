@@ -13,6 +13,7 @@ from moe_retrieval.domain_experts import DomainExperts
 from moe_retrieval.engines.bundled import BUNDLED, BUNDLED_NAME, find_model
 from moe_retrieval.engines.choice import choose_engine, load_engine
 from moe_retrieval.engines.head import Head
+from moe_retrieval.engines.late import LateEngine
 from moe_retrieval.engines.precision import pick_device, resolve_precision
 from moe_retrieval.engines.tokens import Tokens, window_length
 from moe_retrieval.engines.windows import embed_texts
@@ -68,7 +69,7 @@ class Encoder:
         self._head = Head.of(source)
         self._options = options
         self._loading = threading.Lock()
-        self._engine: Engine | None = None
+        self._engine = LateEngine()
         self._extended: dict[str, Tokens] = {}
 
     @classmethod
@@ -176,7 +177,7 @@ class Encoder:
     ) -> NDArray[np.float32]:
         """Unit vectors (experts, n, dim); experts that are several have no words of their own."""
         return embed_texts(
-            self._loaded(),
+            self._engine.get(self._load_engine),
             self._tokens_of(experts[0]),
             texts,
             experts=experts,
@@ -186,11 +187,9 @@ class Encoder:
             progress=progress,
         )
 
-    def _loaded(self) -> Engine:
-        with self._loading:
-            if self._engine is None:
-                self._engine = self._load_engine()
-            return self._engine
+    def prepare(self, domain: str) -> None:
+        """Begin to load what the domain's first text needs, beside other work; comes back at once."""
+        self._engine.prepare(self.expert_of(domain), self._load_engine)
 
     def _load_engine(self) -> Engine:
         return load_engine(

@@ -6,11 +6,14 @@ import contextlib
 import hashlib
 import json
 import os
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from moe_retrieval.types import Document
 
 _63_BITS = (1 << 63) - 1
@@ -56,32 +59,49 @@ def verified_sha256(path: Path) -> str:
     Whoever writes to a file changes its times, and it is hashed again. Bits that rot on the disk change
     nothing there: reading every byte is what `moeret doctor --scrub` is for.
     """
+    return remembered(path, _SHA256, lambda: file_sha256(path))
+
+
+def remembered(path: Path, kind: str, compute: Callable[[], str]) -> str:
+    """What `compute` makes of a file's bytes, remembered as `verified_sha256` is; `kind` names it."""
     found = path.stat()
     state = f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
-    note = _notes() / hashlib.blake2b(os.fsencode(path.absolute()), digest_size=16).hexdigest()
+    note = _note(path, kind)
     with contextlib.suppress(OSError, ValueError):
-        known, _, digest = note.read_text(encoding="ascii").rpartition(" ")
-        if known == state and len(digest) == 64:
-            return digest
-    digest = file_sha256(path)
+        known, check, text = note.read_text(encoding="utf8").split("\n", 2)
+        if known == state and check == _check(text):
+            return text
+    text = compute()
     if time.time() - found.st_ctime > _SETTLED:
-        _remember(note, f"{state} {digest}")
-    return digest
+        _remember(note, "\n".join((state, _check(text), text)))
+    return text
 
 
+def forget_sha256(path: Path) -> None:
+    """Have the bytes of a file hashed again when it is opened next: it was found to be damaged."""
+    with contextlib.suppress(OSError):
+        _note(path, _SHA256).unlink(missing_ok=True)
+
+
+_SHA256 = "sha256"
 _SETTLED = 2.0
 """Seconds since its last change after which a further change shows in a file's times for certain."""
 
 
-def _notes() -> Path:
+def _check(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _note(path: Path, kind: str) -> Path:
     import platformdirs
 
-    return platformdirs.user_cache_path("moeret") / "hashes"
+    name = hashlib.blake2b(f"{kind}\0".encode() + os.fsencode(path.absolute()), digest_size=16).hexdigest()
+    return platformdirs.user_cache_path("moeret") / "hashes" / name
 
 
 def _remember(note: Path, text: str) -> None:
-    temporary = note.with_name(f".{note.name}.{os.getpid()}.tmp")
+    temporary = note.with_name(f".{note.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time, no more
         note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary.write_text(text, encoding="ascii")
+        temporary.write_text(text, encoding="utf8")
         temporary.replace(note)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from moe_retrieval import domain_changes, generations
 from moe_retrieval.corpus.readers import read_corpus, scope_of
-from moe_retrieval.errors import NothingFoundError, UnknownDomainError
+from moe_retrieval.errors import NothingFoundError
+from moe_retrieval.generations import live_generation
 from moe_retrieval.opening import chunker_for, encoder_choice, index_options, indexing, open_store
+from moe_retrieval.renaming import rename_domain
 from moe_retrieval.retrieval import candidates, pinned
 from moe_retrieval.retrieval.context import Assembly, build_context
 from moe_retrieval.retrieval.indexer import Indexer
-from moe_retrieval.retrieval.publisher import publish, republish
 from moe_retrieval.retrieval.rechunk import ChunkSizes
 from moe_retrieval.retrieval.reindexer import Reindexer
 from moe_retrieval.retrieval.retriever import Answer, Retriever
 from moe_retrieval.settings import Settings, load_settings
 from moe_retrieval.status import Status, status_of
-from moe_retrieval.storage.engine import prepare_writing
+from moe_retrieval.storage.engine import prepare_searching, prepare_writing
+from moe_retrieval.storage.gc import collect
+from moe_retrieval.storage.place import is_url
 from moe_retrieval.storage.store import Store
 from moe_retrieval.types import ContextFormat, Mode
 
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
 
     from moe_retrieval.encoder import Encoder
     from moe_retrieval.filters import Filter
-    from moe_retrieval.storage.catalog import DomainEntry, Generation
+    from moe_retrieval.generations import Past, Rollback
+    from moe_retrieval.renaming import Renaming
+    from moe_retrieval.storage.gc import GcReport
     from moe_retrieval.types import Context, Document, IndexReport
 
 
@@ -60,7 +65,7 @@ class Moeret:
         """
         settings = settings or load_settings().values
         if path is not None:
-            settings = settings.model_copy(update={"store": Path(path)})
+            settings = settings.model_copy(update={"store": path if is_url(path) else Path(path)})
         return cls(settings, notify=notify)
 
     def close(self) -> None:
@@ -86,6 +91,7 @@ class Moeret:
     def retriever(self) -> Retriever:
         """Answers queries; holds the loaded encoder and the open tables."""
         if self._retriever is None:
+            prepare_searching()
             self._retriever = Retriever(
                 self.store, choice=encoder_choice(self.settings), loaded=self._writer, notify=self.notify
             )
@@ -186,7 +192,7 @@ class Moeret:
 
     def reindexer(self) -> Reindexer:
         """What brings the store to the encoder of the settings, with registered candidates in place."""
-        live = self._live()
+        live = live_generation(self.store)
         encoder = pinned.reindexing_encoder(
             self.store, live, encoder_choice(self.settings), notify=self.notify
         )
@@ -221,31 +227,40 @@ class Moeret:
 
     def status(self) -> Status:
         """The live generation: its domains, their experts and indexes."""
-        return status_of(self.store, self._live())
+        return status_of(self.store, live_generation(self.store))
+
+    def history(self) -> tuple[Past, ...]:
+        """The generations of the store, newest last; see `generations.history`."""
+        return generations.history(self.store)
+
+    def rollback(self, generation: int | None = None, *, dry_run: bool = False) -> Rollback:
+        """Publish the content of an older generation again; see `generations.roll_back`."""
+        return generations.roll_back(
+            self.store,
+            encoder_choice(self.settings),
+            to=generation,
+            dry_run=dry_run,
+            indexing=indexing(self.settings),
+        )
+
+    def gc(self, *, keep: int = 3, dry_run: bool = False) -> GcReport:
+        """Remove old generations and what only they needed; see `storage.gc.collect`."""
+        return collect(self.store, keep=keep, dry_run=dry_run)
 
     def describe(self, domain: str, description: str) -> None:
         """Set the description of a domain."""
-        with self.store.lease():
-            live, entry = self._entry(domain)
-            entries = {**live.domains, domain: replace(entry, description=description)}
-            republish(self.store, entries, live=live, note=f"describe {domain}")
+        domain_changes.describe(self.store, domain, description)
+
+    def rename_domain(self, old: str, new: str, *, dry_run: bool = False) -> Renaming:
+        """Call a domain something else; see `renaming.rename_domain`."""
+        return rename_domain(self.store, encoder_choice(self.settings), old, new=new, dry_run=dry_run)
 
     def remove_domain(self, domain: str) -> int:
         """Take a domain out of the store; gives the number of its documents. Older generations keep it.
 
         Of a domain that has only a candidate, that is forgotten.
         """
-        encoder = self.encoder()
-        with self.store.lease():
-            if domain in candidates.newcomers(self.store, self.store.catalog.latest()):
-                candidates.forget_candidate(self.store, domain)
-                return 0
-            live, entry = self._entry(domain)
-            kept = {name: other for name, other in live.domains.items() if name != domain}
-            note = f"remove {domain}"
-            publish(self.store, kept, live=live, encoder=encoder, refit=True, partial=live.partial, note=note)
-            candidates.forget_candidate(self.store, domain)
-        return entry.documents
+        return domain_changes.remove(self.store, domain, encoder=self.encoder())
 
     def encoder(self) -> Encoder:
         """The encoder of the live generation, or, before there is one, the encoder that the settings name."""
@@ -275,15 +290,3 @@ class Moeret:
         self._writer = encoder
         chunker, options = chunker_for(encoder, settings), index_options(settings)
         return Indexer(store, encoder=encoder, chunker=chunker, options=options)
-
-    def _live(self) -> Generation:
-        live = self.store.catalog.latest()
-        if live is None:
-            raise NothingFoundError(f"{self.store.name} holds no documents", hint="moeret index PATH")
-        return live
-
-    def _entry(self, domain: str) -> tuple[Generation, DomainEntry]:
-        live = self._live()
-        if domain not in live.domains:
-            raise UnknownDomainError(domain, live.domains)
-        return live, live.domains[domain]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from moe_retrieval.errors import ChecksumError, ModelError, UsageError
+from moe_retrieval.storage.durability import file_faults, write_atomically
 from moe_retrieval.types import Route
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ class Router:
     nearest chunk places. The two are joined as a weighted geometric mean (a logarithmic opinion pool; Genest
     and Zidek, Statistical Science 1986), each and their sum scaled by a temperature fitted on held-out
     documents (Guo et al., ICML 2017): `linear` and `near` are what they are multiplied by.
+
+    `marks` (n,) say which texts the exemplars are vectors of, and `space` under which fingerprint: who fits
+    the next router need not encode these again. Empty: not known.
     """
 
     domains: tuple[str, ...]
@@ -48,11 +51,13 @@ class Router:
     starts: NDArray[np.int64]
     linear: float = _LINEAR_SHARE
     near: float = (1 - _LINEAR_SHARE) * _SHARPNESS
+    marks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    space: str = ""
 
     @classmethod
     def fit(
         cls, vectors: NDArray[np.float32], labels: Sequence[str], *, groups: NDArray[np.int64], seed: int = 0
-    ) -> Router:
+    ) -> Self:
         """Learn from vectors (n, dim) with their domains; `groups` are document keys, never split.
 
         Raises:
@@ -79,6 +84,11 @@ class Router:
         trial = cls(domains, *_regression(known, seen), *_exemplars(known, seen))
         linear, near = trial._scales(vectors[held], targets[held])
         return replace(fitted, linear=linear, near=near)
+
+    def remembering(self, marks: NDArray[np.int64], labels: Sequence[str], *, space: str) -> Self:
+        """The same router, with the marks (n,) of the texts that it was fitted on, as they came."""
+        order = np.argsort(np.array([self.domains.index(label) for label in labels]), kind="stable")
+        return replace(self, marks=marks[order][: len(self.exemplars)], space=space)
 
     def _scales(self, vectors: NDArray[np.float32], targets: NDArray[np.int64]) -> tuple[float, float]:
         """What logits and cosines must be multiplied by to be as sure as they are right on these."""
@@ -129,13 +139,8 @@ class Router:
         """Write `<folder>/<sha>.safetensors`, whole or not at all; returns the sha256 of its bytes."""
         data = self._to_bytes()
         sha = hashlib.sha256(data).hexdigest()
-        folder.mkdir(parents=True, exist_ok=True)
-        fresh = folder / f".{sha}.{os.getpid()}"
-        with fresh.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        fresh.replace(folder / f"{sha}.safetensors")
+        with file_faults("store the router"):
+            write_atomically(folder / f"{sha}.safetensors", data)
         return sha
 
     def _to_bytes(self) -> bytes:
@@ -143,8 +148,9 @@ class Router:
 
         scales = np.array([self.linear, self.near])
         tensors = {"weights": self.weights, "bias": self.bias, "starts": self.starts, "scales": scales}
+        tensors |= {"marks": self.marks}
         # one key only: the order of several is not fixed, and the file is named by its bytes
-        said = json.dumps({"format": 1, "domains": list(self.domains)}, sort_keys=True)
+        said = json.dumps({"format": 1, "domains": list(self.domains), "space": self.space}, sort_keys=True)
         contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
         contiguous["exemplars"] = np.ascontiguousarray(self.exemplars, np.float16)
         return bytes(save(contiguous, metadata={_METADATA: said}))
@@ -183,7 +189,8 @@ class Router:
             linear, near = tensors["scales"].tolist()
             exemplars = tensors["exemplars"].astype(np.float32)
             parts = (tensors["weights"], tensors["bias"], exemplars, tensors["starts"])
-            router = cls(domains, *parts, linear, near)
+            marks = tensors.get("marks", np.zeros(0, np.int64))
+            router = cls(domains, *parts, linear, near, marks, str(said.get("space", "")))
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise ModelError(
                 f"{path} is not a router: {error}", hint="moeret index fits a new one"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from moe_retrieval.retrieval.candidates import candidate_experts, newcomers
 from moe_retrieval.storage.index import index_info
+from moe_retrieval.storage.shared_indexes import bring_descriptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,6 +55,7 @@ class Status:
 def status_of(store: Store, live: Generation) -> Status:
     """The status of a generation of a store."""
     candidates = candidate_experts(store, live)
+    bring_descriptions(store.place)
     domains = sorted(live.domains.items())
     return Status(
         store=store.name,

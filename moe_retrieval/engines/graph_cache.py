@@ -1,4 +1,4 @@
-"""Exported graphs on disk: one per expert, what they share stored once, every byte checked when read."""
+"""Exported graphs on disk: one per expert, what they share stored once, every file checked when read."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moe_retrieval.hashing import verified_sha256
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
 _BLOCK = 4_096
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,8 @@ class GraphCache:
     """Graphs of one model, made by one version of one exporter, by the name of their expert.
 
     Experts of a model differ in some ranges of their weights only: the first one's are stored whole, those of
-    the others as the ranges that differ. A manifest, written last, holds the sha256 of what it describes;
-    what does not match is as good as absent. Any number of processes may read and write.
+    the others as the ranges that differ. A manifest, written last, holds the sha256 of what it describes,
+    and its own; what does not match is as good as absent. Any number of processes may read and write.
     """
 
     def __init__(self, root: Path | None, *, names: Sequence[str]) -> None:
@@ -67,38 +69,37 @@ class GraphCache:
 
     def _read(self, name: str) -> Graph | None:
         try:
-            said = json.loads((self.folder / f"{name}.json").read_text("utf-8"))
+            check, _, manifest = (self.folder / f"{name}.json").read_bytes().partition(b"\n")
+            if check.decode() != _sha(manifest):
+                return None
+            said = json.loads(manifest)
             text = (self.folder / f"{name}.graph").read_bytes()
+            whole, delta = self.folder / f"{said['base']}.weights", self.folder / f"{name}.delta"
             # mapped, not read: the copy is what takes the time; what is patched becomes a page of our own
-            base = np.memmap(self.folder / f"{said['base']}.weights", np.uint8, mode="c")
-            weights: NDArray[np.uint8] = base
+            weights: NDArray[np.uint8] = np.memmap(whole, np.uint8, mode="c")
+            sound = _sha(text) == said["text"] and verified_sha256(whole) == said["whole"]
             if said["ranges"]:
-                weights = _patched(
-                    weights, np.fromfile(self.folder / f"{name}.delta", np.uint8), said["ranges"]
-                )
+                sound = sound and verified_sha256(delta) == said["delta"]
+                weights = _patched(weights, np.fromfile(delta, np.uint8), said["ranges"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        sound = _sha(text) == said["text"] and _sha(weights.data) == said["weights"]
         return Graph(text, weights) if sound else None
 
     def _write(self, name: str, graph: Graph) -> None:
         base = self._base(size=len(graph.weights))
-        ranges: list[tuple[int, int]] = []
+        said: dict[str, Any] = {"base": base or name, "ranges": [], "text": _sha(graph.text)}
         if base is None:
-            base = name
             self._put(f"{name}.weights", graph.weights.tobytes())
+            said["whole"] = _sha(graph.weights.data)
         else:
             whole = np.fromfile(self.folder / f"{base}.weights", np.uint8)
-            ranges = _different(whole, graph.weights)
-            self._put(f"{name}.delta", b"".join(graph.weights[a:b].tobytes() for a, b in ranges))
+            said["ranges"] = _different(whole, graph.weights)
+            delta = b"".join(graph.weights[a:b].tobytes() for a, b in said["ranges"])
+            self._put(f"{name}.delta", delta)
+            said |= {"whole": _sha(whole.data), "delta": _sha(delta)}
         self._put(f"{name}.graph", graph.text)
-        said = {
-            "base": base,
-            "ranges": ranges,
-            "text": _sha(graph.text),
-            "weights": _sha(graph.weights.data),
-        }
-        self._put(f"{name}.json", json.dumps(said).encode())
+        manifest = json.dumps(said).encode()
+        self._put(f"{name}.json", _sha(manifest).encode() + b"\n" + manifest)
 
     def _base(self, *, size: int) -> str | None:
         """A graph that is stored whole, sound, and as large: its layout is that of every expert."""

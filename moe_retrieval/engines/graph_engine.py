@@ -25,8 +25,6 @@ class Runtime(Protocol):
     """A library that runs exported graphs."""
 
     budget: Budget
-    multiple: int
-    """Texts are padded to a multiple of so many tokens."""
 
     def open(self, expert: str, place: Pack | int) -> Callable[..., NDArray[np.float32]]:
         """A graph, ready to run: from the cache, or exported now. Called with ids and mask (n, tokens), it
@@ -60,8 +58,13 @@ class GraphEngine:
         Raises:
             ModelError: an expert is unknown, or does not fit the model.
         """
-        ids, mask = padded(token_ids, pad=self._pad, multiple=self._runtime.multiple)
+        ids, mask = padded(token_ids, pad=self._pad, multiple=self.budget.multiple)
         return np.stack([pool(self._graph(expert)(ids, mask), mask, how=self._pooling) for expert in experts])
+
+    def prepare(self, expert: str) -> None:
+        """Open the expert's graph, and run it once: the first run, of whatever length, takes much longer."""
+        ids = np.full((1, self.budget.padded(1)), self._pad, np.int64)
+        self._graph(expert)(ids, np.ones_like(ids))
 
     def _graph(self, expert: str) -> Callable[..., NDArray[np.float32]]:
         if expert in self._graphs:

@@ -30,7 +30,6 @@ class OnnxRuntime:
     """Opens each expert's graph in onnxruntime; a session may be run from several threads."""
 
     budget = Budget(tokens=2_048, texts=64)
-    multiple = 1
 
     def __init__(self, source: ModelSource, *, trunk: str, precision: Precision, cache: Path | None) -> None:
         import onnxruntime

@@ -39,8 +39,7 @@ class OpenVinoRuntime:
 
     # measured with MiniLM on 2 cores: 1,024 to 8,192 tokens are within a tenth of each other; a new length
     # costs new kernels, and rounding lengths up won 15% over a mixed corpus
-    budget = Budget(tokens=4_096, texts=64)
-    multiple = 16
+    budget = Budget(tokens=4_096, texts=64, multiple=16)
 
     def __init__(self, source: ModelSource, *, trunk: str, precision: Precision, cache: Path | None) -> None:
         openvino = load_openvino()

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from moe_retrieval.errors import ModelError, UsageError
+from moe_retrieval.hashing import remembered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,6 +143,10 @@ def _frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
 
 def _digest(file: Path) -> str:
     """Hash of what decides tokens: truncation and padding, which are switched off here, are left out."""
+    return remembered(file, "tokenizer 1", lambda: _digest_anew(file))
+
+
+def _digest_anew(file: Path) -> str:
     said = json.loads(file.read_text("utf-8"))
     said.pop("truncation", None)
     said.pop("padding", None)

@@ -95,6 +95,10 @@ class TorchEngine:
             vectors: NDArray[np.float32] = _pool(hidden, mask, how=self._pooling).cpu().numpy()
         return vectors.reshape(-1, len(ids), vectors.shape[-1])
 
+    def prepare(self, expert: str) -> None:
+        """Read the expert, and with the first one the trunk."""
+        self._slot(expert)
+
     def _routing(self, slots: Sequence[int], *, texts: int) -> dict[str, torch.Tensor]:
         """What tells the model the experts: nothing where a gate chooses."""
         import torch

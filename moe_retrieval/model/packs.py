@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe_retrieval.errors import ChecksumError, ModelError, ModelMismatchError
-from moe_retrieval.hashing import file_sha256
+from moe_retrieval.hashing import file_sha256, verified_sha256
 from moe_retrieval.model.weights import (
     Digests,
     RawTensor,
-    digests_of,
+    digests_of_files,
     feed_forward_name,
     join_digests,
     read_metadata,
@@ -71,7 +71,7 @@ class Pack:
     def digests(self, base: Digests) -> tuple[Mapping[int, str], Mapping[str, str]]:
         """Digests of the expert's layers and of its own embeddings; a low-rank layer's includes general's."""
         tensors = self.tensors()
-        own = digests_of(tensors)
+        own = digests_of_files([self.weights])
         deltas = {
             place.layer for place in map(feed_forward_name, tensors) if place and place.part.endswith(".up")
         }
@@ -181,7 +181,7 @@ def open_pack(folder: Path) -> Pack:
     card, promised = _read_card(folder)
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f"the expert pack {folder} has no {WEIGHTS}", hint="copy the whole folder again")
-    sha = file_sha256(folder / WEIGHTS)
+    sha = verified_sha256(folder / WEIGHTS)
     if sha != promised:
         raise ChecksumError(
             f"{folder / WEIGHTS} has sha256 {sha[:12]}, but {promised[:12]} was promised",

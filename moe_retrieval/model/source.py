@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from moe_retrieval.errors import ModelError
-from moe_retrieval.hashing import file_sha256, file_state
+from moe_retrieval.hashing import verified_sha256
 from moe_retrieval.model.fields import FAMILIES, FieldError, positions, read_fields
 from moe_retrieval.model.roster import Roster, read_roster
-from moe_retrieval.model.weights import Digests, digests_of, read_tensors
+from moe_retrieval.model.weights import Digests, digests_of_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,16 +74,11 @@ class ModelSource:
 
     def pooled(self, pooling: str) -> str:
         """How token vectors become one, as fingerprints have it: with the head's sha256, if there is one."""
-        return f"{pooling}+head {file_sha256(self.head)}" if self.head else pooling
+        return f"{pooling}+head {verified_sha256(self.head)}" if self.head else pooling
 
     def digests(self) -> Digests:
         """Digests of the weights; computed anew where a file is another than when they last were."""
-        return _digests(tuple((file, file_state(file)) for file in self.weights))
-
-
-@lru_cache(maxsize=8)
-def _digests(files: tuple[tuple[Path, tuple[int, ...]], ...]) -> Digests:
-    return digests_of(read_tensors(file for file, _ in files))
+        return digests_of_files(self.weights)
 
 
 def open_source(folder: Path, *, name: str = "") -> ModelSource:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from moe_retrieval.errors import ModelError
+from moe_retrieval.hashing import remembered, verified_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,8 @@ _PREFIXES = ("bert.", "roberta.", "mpnet.", "model.")
 _ENCODER = ("embeddings.", "encoder.", "layers.", "final_norm.", "input_rows.")
 _BUFFERS = frozenset({"embeddings.position_ids", "embeddings.token_type_ids"})
 _NOTES = "__metadata__"
+_DIGESTS = "digests 1"
+"""Under which digests of files are remembered: to be raised when they would come out otherwise."""
 _OLD_NORMS = {"gamma": "weight", "beta": "bias"}
 
 
@@ -157,6 +160,13 @@ def _header(file: Path) -> tuple[dict[str, Any], int]:
     return header, 8 + size
 
 
+def digests_of_files(files: Sequence[Path]) -> Digests:
+    """Digests of the parts in these weights files, computed anew where a file is another than it was."""
+    first, *others = files
+    kind = " ".join([_DIGESTS, *map(verified_sha256, others)])
+    return Digests.from_text(remembered(first, kind, lambda: digests_of(read_tensors(files)).to_text()))
+
+
 @dataclass(frozen=True, slots=True)
 class Digests:
     """Digests of a model's parts. `feed_forward[expert][layer]`; expert 0 is general and has every layer.
@@ -166,6 +176,18 @@ class Digests:
     trunk: str
     feed_forward: tuple[Mapping[int, str], ...]
     rows: tuple[Mapping[str, str], ...] = ()
+
+    @classmethod
+    def from_text(cls, text: str) -> Digests:
+        """What `to_text` wrote."""
+        trunk, experts, rows = json.loads(text)
+        own = ({int(layer): digest for layer, digest in one.items()} for one in experts)
+        return cls(trunk, tuple(own), tuple(rows))
+
+    def to_text(self) -> str:
+        """All digests, as `from_text` reads them."""
+        parts = ([dict(one) for one in part] for part in (self.feed_forward, self.rows))
+        return json.dumps([self.trunk, *parts])
 
     @property
     def layers(self) -> tuple[int, ...]:

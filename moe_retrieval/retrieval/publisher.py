@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from moe_retrieval.retrieval.routing import fit_router
 from moe_retrieval.storage.index import build_index
+from moe_retrieval.storage.shared_indexes import bring_indexes, share_indexes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +44,7 @@ def publish(
     """
     router = live.router if live else ""
     if refit:
-        router = _fitted(store, entries, encoder)
+        router = _fitted(store, entries, encoder, live)
     if indexing:
         build_indexes(store, entries, indexing=indexing)
     model = encoder.model_identity()
@@ -63,12 +64,16 @@ def build_indexes(store: Store, entries: Mapping[str, DomainEntry], *, indexing:
     """A search structure for every domain whose rows changed since its last one."""
     for entry in entries.values():
         if entry.rows:
+            bring_indexes(store.place, entry)
             build_index(store.view(entry), folder=store.indexes_dir, entry=entry, recall=indexing.recall)
+            share_indexes(store.place, entry)
 
 
-def _fitted(store: Store, entries: Mapping[str, DomainEntry], encoder: Encoder) -> str:
+def _fitted(
+    store: Store, entries: Mapping[str, DomainEntry], encoder: Encoder, live: Generation | None
+) -> str:
     """The name of a router fitted to what these entries hold; empty where they hold nothing."""
-    router = fit_router(store, entries, encoder)
+    router = fit_router(store, entries, encoder, live=live)
     if router is None:
         return ""
     name = router.save(store.routers_dir)
@@ -95,8 +100,8 @@ def _publish(
         note=note,
         after=live.number if live else 0,
     )
-    before = live.domains if live else {}
-    for name, entry in published.domains.items():
-        if before.get(name) != entry:  # what a run writes from here on builds upon it
+    before = {(entry.table, entry.version) for entry in live.domains.values()} if live else set()
+    for entry in published.domains.values():
+        if (entry.table, entry.version) not in before:  # what a run writes from here on builds upon it
             store.note_progress(entry.table, entry.version)
     return published

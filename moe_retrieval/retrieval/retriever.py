@@ -15,6 +15,7 @@ from moe_retrieval.filters import Filter, parse_filter
 from moe_retrieval.retrieval.fusion import Ranked, Searched, fuse, search_depth
 from moe_retrieval.retrieval.pinned import EncoderChoice, check_fingerprints, pinned_encoder, serves
 from moe_retrieval.retrieval.snapshot import Snapshot
+from moe_retrieval.storage.readers import Hold, hold_newest
 from moe_retrieval.types import GENERAL, Hit, Mode, Route
 
 if TYPE_CHECKING:
@@ -135,22 +136,42 @@ class Retriever:
         return Answer(ask.text, _fetch(snapshot, ranked), routes, snapshot.generation.number)
 
     def snapshot(self) -> Snapshot:
-        """The newest generation, opened; the same object as long as nothing newer is published."""
+        """The newest generation, opened; the same object as long as nothing newer is published.
+
+        While one thread opens what another process has just published, the others go on with what is open: at
+        a million chunks that takes a second. What was published through this very store is always seen.
+        """
         generation = self.store.catalog.latest()
         if generation is None or not any(entry.rows for entry in generation.domains.values()):
             raise NothingFoundError(f"{self.store.name} holds no documents", hint="moeret index PATH")
-        with self._opening:
+        held = self._snapshot
+        if held is not None and held.generation.number >= generation.number:
+            return held
+        must_wait = held is None or held.generation.number < self.store.catalog.published
+        if not self._opening.acquire(blocking=must_wait) and held is not None:
+            return held
+        try:
             held = self._snapshot
             if held is None or held.generation.number < generation.number:
-                encoder = self._encoder_for(held, generation)
-                held = self._snapshot = Snapshot(self.store, generation, encoder=encoder, notify=self.notify)
+                held = self._snapshot = self._opened(held, generation)
             return held
+        finally:
+            self._opening.release()
 
     def close(self) -> None:
         """End the search threads and let go of the open generation; the next query opens it again."""
         self._pool.shutdown()
         self._pool = _threads()
         self._snapshot = None
+
+    def _opened(self, held: Snapshot | None, generation: Generation) -> Snapshot:
+        """The newest generation, kept from `gc` for as long as a query uses the snapshot."""
+        generation, hold = hold_newest(self.store.catalog) or (generation, Hold())
+        encoder = self._encoder_for(held, generation)
+        fresh = Snapshot(self.store, generation, encoder=encoder, notify=self.notify, hold=hold)
+        if held is not None:
+            fresh.succeed(held)
+        return fresh
 
     def _encoder_for(self, held: Snapshot | None, generation: Generation) -> Encoder:
         """The one given, or the one loaded where the new generation pins the same, else a new one."""

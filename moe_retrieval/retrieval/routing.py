@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moe_retrieval.errors import ModelError
+from moe_retrieval.retrieval.embedded import mark_of
 from moe_retrieval.router import Router
 from moe_retrieval.types import GENERAL
 
@@ -26,19 +29,29 @@ ENCODED = 500
 """Chunks taken of a domain with an expert of its own: these have to be encoded again, under `general`."""
 
 
-def fit_router(store: Store, entries: Mapping[str, DomainEntry], encoder: Encoder) -> Router | None:
-    """A router over the domains that hold chunks; None when there is none. Vectors are those of `general`."""
+def fit_router(
+    store: Store,
+    entries: Mapping[str, DomainEntry],
+    encoder: Encoder,
+    *,
+    live: Generation | None = None,
+) -> Router | None:
+    """A router over the domains that hold chunks; None when there is none. Vectors are those of `general`.
+
+    Texts that the router of `live` was fitted on are not encoded again.
+    """
     filled = {domain: entry for domain, entry in sorted(entries.items()) if entry.rows}
     if not filled:
         return None
-    each = max(50, SAMPLE // len(filled))
-    vectors, labels, groups = [], [], []
-    for domain, entry in filled.items():
-        sample = _sample(store, entry, encoder, domain=domain, size=each)
-        vectors.append(sample[0])
-        groups.append(sample[1])
-        labels += [domain] * len(sample[1])
-    return Router.fit(np.concatenate(vectors), labels, groups=np.concatenate(groups))
+    each = max(50, SAMPLE // len(filled)) if len(filled) > 1 else 1
+    space = encoder.fingerprint(GENERAL)
+    known = _remembered(store, live, space=space)
+    samples = [_sample(store, entry, encoder, domain=domain, size=each) for domain, entry in filled.items()]
+    labels = [domain for domain, one in zip(filled, samples, strict=True) for _ in one.texts]
+    marks = np.array([mark_of(text) for one in samples for text in one.texts], np.int64)
+    vectors = np.concatenate([one.vectors(encoder, known) for one in samples])
+    router = Router.fit(vectors, labels, groups=np.concatenate([one.documents for one in samples]))
+    return router.remembering(marks, labels, space=space)
 
 
 def load_router(store: Store, generation: Generation | None) -> Router | None:
@@ -48,17 +61,49 @@ def load_router(store: Store, generation: Generation | None) -> Router | None:
     return Router.load(store.place.fetch(f"routers/{generation.router}.safetensors"))
 
 
-def _sample(
-    store: Store, entry: DomainEntry, encoder: Encoder, *, domain: str, size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """`general` vectors (n, dim) and document keys (n,) of evenly spread chunks."""
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """Chunks of a domain: texts, document keys (n,), and, where the domain is on `general`, vectors."""
+
+    texts: list[str]
+    documents: np.ndarray
+    stored: np.ndarray | None
+
+    def vectors(self, encoder: Encoder, known: Mapping[int, np.ndarray]) -> np.ndarray:
+        """Vectors under `general`, float32 (n, dim), as precise as a router is saved: one that is fitted with
+        those that were saved is the same.
+        """
+        if self.stored is not None:
+            return _rounded(self.stored)
+        marks = [mark_of(text) for text in self.texts]
+        missing = [text for text, mark in zip(self.texts, marks, strict=True) if mark not in known]
+        fresh = iter(_rounded(encoder.encode_document(missing, domain=GENERAL)))
+        return np.stack([known[mark] if mark in known else next(fresh) for mark in marks])
+
+
+def _sample(store: Store, entry: DomainEntry, encoder: Encoder, *, domain: str, size: int) -> _Sample:
+    """Those chunks whose keys are the smallest. Keys are hashes, so that is a sample; it depends on the
+    content alone, and hardly changes where little is added.
+    """
     view = store.view(entry)
-    if (own := encoder.expert_of(domain) != GENERAL) and size > ENCODED:
-        size = ENCODED
-    order = np.argsort(view.key_vh()[0])  # by key, not by place: the same content gives the same router
-    offsets = order[np.linspace(0, entry.rows - 1, min(size, entry.rows)).astype(np.int64)]
-    keys = view.take(offsets, columns=["doc_key"])["doc_key"].to_numpy()
-    if not own:
-        return view.vectors(offsets), keys
-    texts = view.take(offsets, columns=["content"])["content"].to_pylist()
-    return encoder.encode_document(texts, domain=GENERAL), keys
+    own = encoder.expert_of(domain) != GENERAL
+    size = min(size, ENCODED if own else size, entry.rows)
+    offsets = np.argsort(view.key_vh()[0], kind="stable")[:size]
+    rows = view.take(offsets, columns=["content", "doc_key"])
+    stored = None if own else view.vectors(offsets)
+    return _Sample(rows["content"].to_pylist(), rows["doc_key"].to_numpy(), stored)
+
+
+def _remembered(store: Store, live: Generation | None, *, space: str) -> dict[int, np.ndarray]:
+    """By mark, the vectors of the texts that the live router was fitted on, if they are of this space."""
+    try:
+        router = load_router(store, live)
+    except ModelError:
+        return {}
+    if router is None or router.space != space:
+        return {}
+    return dict(zip(router.marks.tolist(), router.exemplars, strict=True))
+
+
+def _rounded(vectors: np.ndarray) -> np.ndarray:
+    return vectors.astype(np.float16).astype(np.float32)

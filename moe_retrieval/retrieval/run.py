@@ -6,9 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from moe_retrieval.corpus.changes import Change, ChangeLog, KnownDocuments
 from moe_retrieval.errors import ModelError, StaleDomainError
 from moe_retrieval.hashing import content_hash, document_key
+from moe_retrieval.retrieval.moves import unfinished_moves, without
 from moe_retrieval.retrieval.publisher import build_indexes, publish
 from moe_retrieval.retrieval.routing import load_router
 from moe_retrieval.retrieval.writer import DomainWriter
@@ -67,7 +70,7 @@ class IndexRun:
             self._open(domain)
         for domain, table in store.leftovers(encoder.fingerprint).items():  # a killed run made them
             self.writers[domain] = DomainWriter(domain, table=table, encoder=encoder)
-        self.changes = ChangeLog([_known(writer) for writer in self.writers.values()])
+        self.changes = ChangeLog(self._settled([_known(writer) for writer in self.writers.values()]))
 
     def take(self, item: Document | Rejected | Skipped, *, domain: str | None) -> None:
         """Queue one document, or note why it is none; writes when a window is full."""
@@ -205,6 +208,19 @@ class IndexRun:
             raise StaleDomainError(domain, stored=entry.fingerprint, loaded=fingerprint)
         self.writers[domain] = DomainWriter(domain, table=table, encoder=self.encoder, entry=entry)
         return self.writers[domain]
+
+    def _settled(self, known: list[KnownDocuments]) -> list[KnownDocuments]:
+        """What is known once the moves of a killed run are finished: each document leaves where it was."""
+        leaving = unfinished_moves(known, published=self._published)
+        for domain, keys in leaving.items() if not self.dry_run else ():
+            self.writers[domain].remove(keys)
+        return [without(one, leaving.get(one.domain, ())) for one in known] if leaving else known
+
+    def _published(self, domain: str) -> np.ndarray:
+        """Keys (int64) of the documents that the live generation has in a domain."""
+        entry = self.live.domains.get(domain) if self.live else None
+        batches = self.store.view(entry).batches(("doc_key",)) if entry else ()
+        return np.concatenate([np.zeros(0, np.int64), *(batch["doc_key"].to_numpy() for batch in batches)])
 
     def _router(self) -> tuple[Router | None, bool]:
         """The live router, and whether it must be fitted anew because its file is damaged."""

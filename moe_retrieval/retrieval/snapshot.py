@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from moe_retrieval.errors import ModelError, StoreError, UnknownDomainError
 from moe_retrieval.retrieval.routing import load_router
 from moe_retrieval.storage.index import open_index
+from moe_retrieval.storage.shared_indexes import bring_indexes
 from moe_retrieval.types import Route
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from moe_retrieval.router import Router
     from moe_retrieval.storage.catalog import Generation
     from moe_retrieval.storage.index import VectorIndex
+    from moe_retrieval.storage.readers import Hold
     from moe_retrieval.storage.store import Store
     from moe_retrieval.storage.table import TableView
 
@@ -28,9 +30,16 @@ class Snapshot:
     """What a query sees from its beginning to its end. Tables and indexes are opened when first searched."""
 
     def __init__(
-        self, store: Store, generation: Generation, *, encoder: Encoder, notify: Callable[[str], None]
+        self,
+        store: Store,
+        generation: Generation,
+        *,
+        encoder: Encoder,
+        notify: Callable[[str], None],
+        hold: Hold | None = None,
     ) -> None:
         self.store, self.generation, self.encoder, self.notify = store, generation, encoder, notify
+        self.hold = hold  # lets go when the last query that uses this snapshot has ended
         self.router = _router(store, generation, notify)
         self.domains = tuple(sorted(name for name, entry in generation.domains.items() if entry.rows))
         self._views: dict[str, TableView] = {}
@@ -49,13 +58,32 @@ class Snapshot:
         """The domain's search structure over exactly that version."""
         with self._lock:
             if domain not in self._indexes:
+                entry = self.generation.domains[domain]
+                bring_indexes(self.store.place, entry)
                 self._indexes[domain] = open_index(
-                    self.view(domain),
-                    folder=self.store.indexes_dir,
-                    entry=self.generation.domains[domain],
-                    notify=self.notify,
+                    self.view(domain), folder=self.store.indexes_dir, entry=entry, notify=self.notify
                 )
             return self._indexes[domain]
+
+    def succeed(self, before: Snapshot) -> None:
+        """Open what the snapshot before has open, before a query asks for it; what is the same is shared."""
+        with before._lock:
+            views, indexes = dict(before._views), dict(before._indexes)
+        for domain in self.domains:
+            old = before.generation.domains.get(domain)
+            entry = self.generation.domains[domain]
+            if old and (old.table, old.version) == (entry.table, entry.version):
+                self._share(domain, views.get(domain), indexes.get(domain))
+            if domain in indexes:
+                with contextlib.suppress(StoreError):  # who searches this domain hears of it
+                    self.index(domain)
+
+    def _share(self, domain: str, view: TableView | None, index: VectorIndex | None) -> None:
+        """Neither changes once it is open. An index that is not what it should be is opened anew."""
+        if view is not None:
+            self._views[domain] = view
+        if index is not None and not index.info.notice:
+            self._indexes[domain] = index
 
     def space(self, domain: str) -> str:
         """Domains of one space share an expert: one encoding serves them, and their cosines compare."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moe_retrieval.storage.engine import prepare_replacing
+from moe_retrieval.storage.engine import prepare_indexing, prepare_replacing
 from moe_retrieval.storage.rows import to_batch
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ class DomainWriter:
     def add(self, rows: Sequence[Row], *, key: int, replaces: bool) -> None:
         """Queue all rows of one document; with `replaces`, its old rows go in the same commit."""
         self.waiting += rows
+        self.encoder.prepare(self.domain)
+        prepare_indexing()
+        replaces = replaces or key in self.leaving
+        self.leaving.discard(key)
         if replaces:
             prepare_replacing()
             self.replaced.add(key)

@@ -80,6 +80,7 @@ class Catalog:
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        self.published = 0  # number of the last generation that was published through this object
 
     def numbers(self) -> list[int]:
         """Numbers of the generations there are, ascending."""
@@ -94,15 +95,19 @@ class Catalog:
         """
         for number in reversed(self.numbers()):
             # Only a power cut leaves an empty file: what was acknowledged was synced before it got its name.
-            if raw := self._raw(number):
-                return _parse(raw, name=_name(number), number=number)
+            try:
+                raw = self._raw(number)
+            except NothingFoundError:
+                return self.latest()  # `gc` took it since it was listed: there is a newer one
+            if raw:
+                return _parse(raw, name=name_of(number), number=number)
             with contextlib.suppress(StoreReadOnlyError):  # a reader that may not write passes over it
-                self.place.set_aside(_name(number))
+                self.place.set_aside(name_of(number))
         return None
 
     def read(self, number: int) -> Generation:
         """Generation `number`, its seal checked."""
-        return _parse(self._raw(number), name=_name(number), number=number)
+        return _parse(self._raw(number), name=name_of(number), number=number)
 
     def history(self) -> list[Generation]:
         """All generations, oldest first, the chain of seals checked."""
@@ -110,7 +115,7 @@ class Catalog:
         found = [self.read(number) for number in self.numbers()]
         for older, newer in itertools.pairwise(found):
             if newer.number == older.number + 1 and newer.previous != older.seal:
-                raise _damaged(_name(newer.number), "it does not follow from the generation before it")
+                raise _damaged(name_of(newer.number), "it does not follow from the generation before it")
         return found
 
     def publish(
@@ -150,10 +155,11 @@ class Catalog:
             files=self._small_files(domains, last),
         )
         self.place.settle()  # the table files first: a generation must not outlive its rows
-        if not self.place.put_if_absent(_name(draft.number), _sealed(draft)):
+        if not self.place.put_if_absent(name_of(draft.number), _sealed(draft)):
             raise StoreConflictError(
                 f"generation {draft.number} was published by another writer", hint="run it again"
             )
+        self.published = draft.number
         return self.read(draft.number)
 
     def _small_files(self, domains: Mapping[str, DomainEntry], last: Generation | None) -> dict[str, str]:
@@ -162,13 +168,14 @@ class Catalog:
 
     def _raw(self, number: int) -> bytes:
         try:
-            return self.place.read(_name(number))
+            return self.place.read(name_of(number))
         except FileNotFoundError as error:
             hint = f"the catalog holds generations {self.numbers()[-5:]}"
             raise NothingFoundError(f"there is no generation {number}", hint=hint) from error
 
 
-def _name(number: int) -> str:
+def name_of(number: int) -> str:
+    """The file of a generation, by its name in the store."""
     return f"{CATALOG}/gen-{number:08d}.json"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import os
 import re
 import sys
@@ -24,6 +25,7 @@ from moe_retrieval.errors import (
     StoreFullError,
     StoreReadOnlyError,
 )
+from moe_retrieval.storage.object_faults import is_object_fault, object_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +99,20 @@ def connect(folder: Path) -> Any:
 
 def prepare_writing() -> None:
     """Import Lance beside other work: a run that will write loads its encoder meanwhile."""
-    _import_aside("lance")
+    if "lance" not in sys.modules:
+        _import_aside("lance")
+
+
+def prepare_searching() -> None:
+    """Import Lance and FAISS beside other work: the first query loads its encoder meanwhile."""
+    prepare_writing()
+    prepare_indexing()
+
+
+def prepare_indexing() -> None:
+    """Import FAISS beside other work: a run that encodes rows indexes them at its end."""
+    if "faiss" not in sys.modules and importlib.util.find_spec("faiss") is not None:
+        _import_aside("faiss")
 
 
 def prepare_replacing() -> None:
@@ -138,6 +153,8 @@ def classify(error: Exception, *, doing: str) -> StoreError:
     """The typed error an engine failure stands for, told apart by words in its text (it has no codes)."""
     text = str(error).lower()
     kind = next((kind for kind, words in _KINDS if any(word in text for word in words)), "")
+    if kind != "conflict" and is_object_fault(error):
+        return object_fault(error, doing=doing)
     if kind == "full":
         hint = "free some space and run it again"
         return StoreFullError(f"could not {doing}: the disk is full", hint=hint)

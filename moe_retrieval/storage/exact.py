@@ -37,8 +37,19 @@ def search_all(
             chosen = places(keys, among=among) >= 0
             keys, vectors = keys[chosen], vectors[chosen]
         for place, scores in enumerate(queries @ vectors.T):
-            best[place] = join(best[place], Found(keys, scores), k=k)
+            best[place] = _improved(best[place], keys, scores, k=k)
     return best
+
+
+def _improved(best: Found, keys: np.ndarray, scores: np.ndarray, *, k: int) -> Found:
+    """The k best of a list and of more rows. Few rows of a batch can be among them: only those are sorted."""
+    if len(best.keys) >= k:
+        near = np.flatnonzero(scores >= best.scores[-1])
+        keys, scores = keys[near], scores[near]
+    if len(keys) > 4 * k:
+        near = np.flatnonzero(scores >= np.partition(scores, len(scores) - k)[len(scores) - k])
+        keys, scores = keys[near], scores[near]
+    return join(best, Found(keys, scores), k=k) if len(keys) else best
 
 
 def join(one: Found, other: Found, *, k: int) -> Found:

@@ -1,134 +1,197 @@
-"""Build a FAISS index over a table version: its kind by size, its search effort by measured recall."""
+"""Build a FAISS index over a table version: of the likeliest kind, its search effort by measured recall."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moe_retrieval.hashing import file_sha256
-from moe_retrieval.storage import exact, sidecar
+from moe_retrieval.errors import UsageError
+from moe_retrieval.hashing import verified_sha256
+from moe_retrieval.storage import faiss_choice, sidecar
 from moe_retrieval.storage.durability import file_faults, replace_file, temporary_name
 from moe_retrieval.storage.engine import engine_faults, faiss
+from moe_retrieval.storage.faiss_choice import Kind, search_parameters
+from moe_retrieval.storage.found import TIE_MARGIN
 from moe_retrieval.storage.rows import VECTOR, to_numpy
 from moe_retrieval.storage.sidecar import Sidecar
+from moe_retrieval.storage.slots import Slots
+from moe_retrieval.storage.trial import Score, Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
     from pathlib import Path
 
     from moe_retrieval.storage.catalog import DomainEntry
-    from moe_retrieval.storage.found import Found
+    from moe_retrieval.storage.trial import Search, Setting
     from moe_retrieval.storage.view import TableView
 
-FLAT_ROWS = 20_000
-GRAPH_ROWS = 200_000
-_QUERIES = 200
-_TOP = 10
-_DEEP = 64
-_POINTS_PER_LIST = 64
-_EFFORTS = (16, 32, 64, 96, 128, 192, 256, 384, 512)
-
-
-def factories(rows: int) -> tuple[str, ...]:
-    """What to build for so many rows; a later one is for a recall that the earlier cannot reach."""
-    if rows < FLAT_ROWS:
-        return ("Flat",)
-    if rows < GRAPH_ROWS:
-        return ("HNSW32,SQ8", "HNSW32")
-    return (f"IVF{2 ** int(math.log2(2 * math.sqrt(rows)))},SQ8",)
+_POINTS_PER_LIST = 32
+_TRAINING_ROUNDS = 6
+_EXACT = Score({}, 1.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class _Trial:
-    """Stored vectors as queries, with their true neighbours: what an index is measured by."""
+class Draft:
+    """An index in memory, which rows its positions hold, and its description without checksums."""
 
-    keys: np.ndarray  # int64 (rows of the view)
-    own: np.ndarray  # int64 (queries): the key of each query's own row
-    queries: np.ndarray  # float32 (queries, dim)
-    truth: list[Found]
-
-    @classmethod
-    def of(cls, view: TableView) -> _Trial:
-        size = min(_QUERIES, view.rows)
-        places = np.sort(np.random.default_rng(1).choice(view.rows, size=size, replace=False))
-        keys, _ = view.key_vh()
-        queries = view.vectors(places)
-        return cls(keys, own=keys[places], queries=queries, truth=exact.search_all(view, queries, k=_DEEP))
-
-    def recall(self, index: Any, parameters: Any) -> float:
-        """Recall@10 of an index whose positions are the view's row offsets."""
-        _, found = index.search(self.queries, _TOP + 1, params=parameters)
-        rows = zip(found, self.truth, self.own, strict=True)
-        return float(np.mean([_share(self.keys[row[row >= 0]], one, own=own) for row, one, own in rows]))
+    index: Any
+    slots: Slots
+    about: Sidecar
 
 
-def build(view: TableView, *, entry: DomainEntry, recall: float) -> tuple[Any, Sidecar]:
-    """An index over all rows of the view, and its description without checksums (see `store`).
+def build(view: TableView, *, entry: DomainEntry, recall: float, memory: int = 0) -> Draft:
+    """An index over all rows of the view, within `memory` bytes (0: any).
 
-    The search effort is the least one whose recall@10, on stored vectors against exact search, is at least
-    `recall`, or the greatest there is.
+    Its kind is the likeliest that reaches `recall` (recall@10 on stored vectors, against exact search). One
+    that must strain for it is compared with the next, and the faster is taken; where none reaches it, the
+    one that comes nearest.
+
+    Raises:
+        UsageError: no kind fits in so little memory.
     """
-    kinds = factories(view.rows)
-    if kinds == ("Flat",):
-        return _filled(view, "Flat"), _described(view, entry, "Flat", parameters={}, recall=1.0)
-    trial = _Trial.of(view)
+    kinds = faiss_choice.candidates(view.rows, dim=view.dim, memory=memory)
+    if not kinds:
+        raise UsageError(
+            f"no FAISS index of {view.rows:,} rows fits in {memory / 1e6:,.0f} MB",
+            hint="raise index_memory, or set index_engine = 'lance'",
+        )
+    return build_one_of(view, kinds, entry=entry, recall=recall)
+
+
+def build_one_of(view: TableView, kinds: Sequence[Kind], *, entry: DomainEntry, recall: float) -> Draft:
+    """The best index of these kinds, the likeliest first; see `build`."""
+    slots = Slots.fresh(*view.key_vh())
+    if kinds[0].factory == "Flat":
+        return Draft(filled(view, kinds[0]), slots, describe(view, entry, kinds[0], _EXACT, recall=recall))
+    trial = Trial.of(view)
+    best, best_kind, best_score = None, kinds[-1], Score({}, -1.0, 0.0)
     for kind in kinds:
-        if kind != kinds[-1] and not _precise_enough(view, kind, trial, recall=recall):
+        if kind != kinds[-1] and kind.codec and not _precise(view, kind, trial, recall=recall):
             continue
-        index = _filled(view, kind)
-        parameters, reached = _calibrated(index, kind, trial, recall=recall)
-        if reached >= recall:
+        index = filled(view, kind)
+        score = tuned(index, kind, slots, trial, recall=recall)
+        if score.beats(best_score, recall=recall):
+            best, best_kind, best_score = index, kind, score
+        if best_score.recall >= recall and not best_kind.strained(best_score.setting):
             break
-    return index, _described(view, entry, kind, parameters=parameters, recall=reached)
+    return Draft(best, slots, describe(view, entry, best_kind, best_score, recall=recall))
 
 
-def store(folder: Path, index: Any, draft: Sidecar, *, view: TableView) -> Sidecar:
+def tuned(index: Any, kind: Kind, slots: Slots, trial: Trial, *, recall: float) -> Score:
+    """How hard an index must look to reach the recall."""
+    return trial.tune(lambda setting: searching(index, slots, setting), kind.ladders(), recall=recall)
+
+
+def searching(index: Any, slots: Slots, setting: Setting) -> Search:
+    """A plain search of an index, as deep as a real one looks, which passes over dead positions."""
+    live = slots.offsets >= 0
+    bits = None if live.all() else np.packbits(live, bitorder="little")
+    selector = None if bits is None else faiss().IDSelectorBitmap(bits)
+    parameters = search_parameters(setting, selector)
+
+    def search(query: np.ndarray, k: int) -> np.ndarray:
+        _, found = index.search(query, min(k + TIE_MARGIN, index.ntotal), params=parameters)
+        held = (parameters, selector, bits, found[0])[3]  # the selector points into memory of `bits`
+        return np.asarray(slots.keys[held[held >= 0]])
+
+    return search
+
+
+def filled(view: TableView, kind: Kind) -> Any:
+    """An index of a kind that holds all rows of a view, in their order."""
+    with engine_faults(f"build the index of table {view.name}"):
+        index = faiss().index_factory(view.dim, kind.factory, faiss().METRIC_INNER_PRODUCT)
+        if kind.lists:
+            _shorten_training(index)
+        if not index.is_trained:
+            index.train(_sample(view, max(10_000, _POINTS_PER_LIST * kind.lists)))
+        for batch in view.batches([VECTOR]):
+            index.add(np.ascontiguousarray(to_numpy(batch[VECTOR])))
+    return index
+
+
+def describe(view: TableView, entry: DomainEntry, kind: Kind, score: Score, *, recall: float) -> Sidecar:
+    """The side-car of a new index, without what its files will say."""
+    return Sidecar(
+        table=view.name,
+        version=view.version,
+        digest=entry.digest,
+        fingerprint=entry.fingerprint,
+        factory=kind.factory,
+        library=str(faiss().__version__),
+        rows=view.rows,
+        dim=view.dim,
+        parameters=dict(score.setting),
+        recall_at_10=round(score.recall, 4),
+        ms=round(score.ms, 4),
+        file_sha256="",
+        rows_sha256="",
+        bytes=0,
+        built=datetime.now(UTC).isoformat(timespec="seconds"),
+        positions=view.rows,
+        wanted=recall,
+        layout=sidecar.LAYOUT,
+    )
+
+
+def store(folder: Path, draft: Draft) -> Sidecar:
     """Write index, rows and side-car, the side-car last, each in one step; the whole side-car comes back.
 
     The files of the domain's older contents go: the readers of a run's many generations each store one.
     """
     with file_faults("store the index"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / f"{draft.name}.faiss"
+    path = folder / f"{draft.about.name}{sidecar.INDEX}"
+    rows = path.with_suffix(sidecar.ROWS)
+    _write_index(draft.index, path)
+    draft.slots.write(rows)
+    with file_faults("store the index"):
+        about = replace(
+            draft.about,
+            file_sha256=verified_sha256(path),
+            rows_sha256=verified_sha256(rows),
+            bytes=path.stat().st_size,
+        )
+    sidecar.write(folder, about)
+    sidecar.remove_superseded(folder, by=about)
+    return about
+
+
+def repin(folder: Path, one: Sidecar, view: TableView) -> None:
+    """Note where the rows of a stored index lie in another version of the same content.
+
+    Else whoever opens it there has to read and to sort all keys first.
+    """
+    path = folder / f"{one.name}{sidecar.ROWS}"
+    slots = Slots.read(path, sha256=one.rows_sha256, positions=one.positions, rows=one.rows)
+    slots.moved(*view.key_vh()).write(path)
+    with file_faults("store the index"):
+        about = replace(one, version=view.version, rows_sha256=verified_sha256(path))
+    sidecar.write(folder, about)
+
+
+def _write_index(index: Any, path: Path) -> None:
     temporary = temporary_name(path)
     try:
         with engine_faults("store the index"):
             faiss().write_index(index, str(temporary))
+            # FAISS does not hear of the failure of the last write, when the file is closed: it is cut short then
+            faiss().set_deserialization_vector_byte_limit(2 * temporary.stat().st_size + (1 << 26))
+            faiss().read_index(str(temporary), faiss().IO_FLAG_MMAP_IFC)
         with file_faults("store the index"):
-            digest, size = file_sha256(temporary), temporary.stat().st_size
             replace_file(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    keys, hashes = view.key_vh()
-    rows = sidecar.write_rows(folder / f"{draft.name}.npz", keys=keys, hashes=hashes)
-    done = replace(draft, file_sha256=digest, rows_sha256=rows, bytes=size)
-    sidecar.write(folder, done)
-    sidecar.remove_superseded(folder, by=done)
-    return done
 
 
-def _filled(view: TableView, factory: str) -> Any:
-    with engine_faults(f"build the index of table {view.name}"):
-        index = faiss().index_factory(view.dim, factory, faiss().METRIC_INNER_PRODUCT)
-        if not index.is_trained:
-            index.train(_sample(view, _training_points(view.rows, factory)))
-        for batch in view.batches([VECTOR]):
-            index.add(np.ascontiguousarray(to_numpy(batch[VECTOR])))
-    return index
-
-
-def _training_points(rows: int, factory: str) -> int:
-    lists = _lists(factory)
-    return min(rows, max(10_000, _POINTS_PER_LIST * lists))
-
-
-def _lists(factory: str) -> int:
-    head = factory.split(",")[0]
-    return int(head.removeprefix("IVF")) if head.startswith("IVF") else 0
+def _shorten_training(index: Any) -> None:
+    """Centroids of a sample are good enough early: more rounds cost minutes at a million rows."""
+    inner = faiss().downcast_index(index.base_index) if hasattr(index, "base_index") else index
+    inner.cp.niter = _TRAINING_ROUNDS
+    inner.cp.min_points_per_centroid = 1  # it would say on stderr that it would like more
 
 
 def _sample(view: TableView, size: int) -> np.ndarray:
@@ -136,56 +199,9 @@ def _sample(view: TableView, size: int) -> np.ndarray:
     return np.ascontiguousarray(view.vectors(np.sort(chosen)))
 
 
-def _precise_enough(view: TableView, kind: str, trial: _Trial, *, recall: float) -> bool:
-    """Whether the compressed vectors themselves allow the recall: a quick look before a long build."""
-    _, _, codec = kind.partition(",")
-    return not codec or trial.recall(_filled(view, codec), None) >= recall
-
-
-def _calibrated(index: Any, kind: str, trial: _Trial, *, recall: float) -> tuple[Mapping[str, int], float]:
-    lists, reached = _lists(kind), 0.0
-    parameters: dict[str, int] = {}
-    for effort in _EFFORTS:
-        parameters = {"nlist": lists, "nprobe": min(lists, effort)} if lists else {"efSearch": effort}
-        reached = trial.recall(index, _effort(parameters))
-        if reached >= recall:
-            break
-    return parameters, reached
-
-
-def _effort(parameters: Mapping[str, int]) -> Any:
-    if "efSearch" in parameters:
-        return faiss().SearchParametersHNSW(efSearch=parameters["efSearch"])
-    return faiss().SearchParametersIVF(nprobe=parameters["nprobe"])
-
-
-def _share(found: np.ndarray, truth: Found, *, own: int) -> float:
-    """Share of the ten nearest that were found, the query's own row left out; equals of the tenth count."""
-    others = truth.keys != own
-    keys, scores = truth.keys[others], truth.scores[others]
-    if not len(keys):
-        return 1.0
-    good = keys[scores >= scores[min(_TOP, len(keys)) - 1] - 1e-6]
-    hits = np.isin(found[found != own][:_TOP], good).sum()
-    return float(min(1.0, hits / min(_TOP, len(keys))))
-
-
-def _described(
-    view: TableView, entry: DomainEntry, factory: str, *, parameters: Mapping[str, int], recall: float
-) -> Sidecar:
-    return Sidecar(
-        table=view.name,
-        version=view.version,
-        digest=entry.digest,
-        fingerprint=entry.fingerprint,
-        factory=factory,
-        library=str(faiss().__version__),
-        rows=view.rows,
-        dim=view.dim,
-        parameters=dict(parameters),
-        recall_at_10=round(recall, 4),
-        file_sha256="",
-        rows_sha256="",
-        bytes=0,
-        built=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
+def _precise(view: TableView, kind: Kind, trial: Trial, *, recall: float) -> bool:
+    """Whether compressed vectors allow the recall. Those of inverted lists are more precise than this says,
+    for each list holds what differs from its centre.
+    """
+    slack = 0.01 if kind.lists and not kind.refined else 0.0
+    return trial.ceiling(view, kind.codec) >= recall - slack

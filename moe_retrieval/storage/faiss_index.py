@@ -1,4 +1,4 @@
-"""FAISS over one table version: building, storing, loading, searching.
+"""FAISS over one table version: loading and searching.
 
 The index never changes after it was opened, so threads search it without a lock. Rows written after it was
 built (the tail) are searched exactly beside it, rows that went since are passed over.
@@ -6,8 +6,6 @@ built (the tail) are searched exactly beside it, rows that went since are passed
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +13,17 @@ import numpy as np
 from moe_retrieval.errors import BadVectorError, StoreCorruptError
 from moe_retrieval.storage import exact, sidecar
 from moe_retrieval.storage.engine import engine_faults, faiss
+from moe_retrieval.storage.faiss_choice import Kind, search_parameters
+from moe_retrieval.storage.faiss_gpu import DEEPEST
 from moe_retrieval.storage.found import MAX_TIES, TIE_MARGIN, Found
-from moe_retrieval.storage.lookup import distinct, places
+from moe_retrieval.storage.lookup import distinct
+from moe_retrieval.storage.slots import NO_KEY, Slots, check
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from moe_retrieval.storage.index import IndexInfo
+    from moe_retrieval.storage.faiss_gpu import Resident
+    from moe_retrieval.storage.protocol import IndexInfo
     from moe_retrieval.storage.sidecar import Sidecar
     from moe_retrieval.storage.view import TableView
 
@@ -30,71 +32,48 @@ _FEW_ALLOWED = 5_000
 _FEW_ALLOWED_SHARE = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Alignment:
-    """How the positions of an index lie in a table version that may have moved on."""
-
-    keys: np.ndarray
-    """int64 (rows of the view): keys by row offset."""
-    offsets: np.ndarray
-    """int64 (positions of the index): row offset of each, -1 where the row went or has another vector now."""
-    tail: np.ndarray
-    """int64: row offsets that the index does not hold."""
-
-
-def align(view: TableView, *, keys: np.ndarray, hashes: np.ndarray, same: bool) -> Alignment:
-    """Compare an index's rows with the view's by (key, vector hash); `same`: built from this version."""
-    if same and len(keys) == view.rows:
-        return Alignment(keys, np.arange(len(keys)), np.zeros(0, np.int64))
-    current_keys, current_hashes = view.key_vh()
-    offsets = places(keys, among=current_keys, order=np.argsort(current_keys, kind="stable"))
-    known = np.flatnonzero(offsets >= 0)
-    offsets[known[current_hashes[offsets[known]] != hashes[known]]] = -1
-    held = np.zeros(len(current_keys), bool)
-    held[offsets[offsets >= 0]] = True
-    return Alignment(current_keys, offsets, np.flatnonzero(~held))
-
-
-def load(folder: Path, one: Sidecar) -> tuple[Any, np.ndarray, np.ndarray]:
-    """The index of a side-car with its keys and vector hashes.
+def load(folder: Path, one: Sidecar, *, mapped: bool = True) -> tuple[Any, Slots]:
+    """The index of a side-car and the rows it holds; not `mapped`, it is a copy that may be changed.
 
     Raises:
         StoreCorruptError: a file is missing or not the one that was written; it was not parsed then.
     """
-    path = folder / f"{one.name}.faiss"
-    keys, hashes = sidecar.read_rows(folder / f"{one.name}.npz", sha256=one.rows_sha256)
-    sidecar.check(path, one.file_sha256)
+    path = folder / f"{one.name}{sidecar.INDEX}"
+    slots = Slots.read(
+        path.with_suffix(sidecar.ROWS), sha256=one.rows_sha256, positions=one.positions, rows=one.rows
+    )
+    check(path, one.file_sha256)
     with engine_faults(f"read index {path.name}"):
         faiss().set_deserialization_vector_byte_limit(2 * one.bytes + (1 << 26))
-        index = faiss().read_index(str(path), faiss().IO_FLAG_MMAP_IFC)
-    right = (index.ntotal, index.d, index.metric_type) == (one.rows, one.dim, faiss().METRIC_INNER_PRODUCT)
-    if not right or len(keys) != one.rows:
+        index = faiss().read_index(str(path), faiss().IO_FLAG_MMAP_IFC if mapped else 0)
+    fits = index.ntotal in (one.rows, one.positions) and index.d == one.dim
+    if not fits or index.metric_type != faiss().METRIC_INNER_PRODUCT:
         raise StoreCorruptError(f"{path.name} is not the index its side-car describes", hint="it is rebuilt")
-    return index, keys, hashes
+    return index, slots
 
 
 class FaissIndex:
-    """Search of one table version by cosine (vectors are of unit length, so it is their inner product)."""
+    """Search of one table version by cosine (vectors are of unit length, so it is their inner product).
+
+    `resident`: a copy on the GPU, which answers where nothing is filtered.
+    """
 
     def __init__(
-        self, index: Any, *, view: TableView, alignment: Alignment, info: IndexInfo, on_gpu: bool = True
+        self, index: Any, *, view: TableView, slots: Slots, info: IndexInfo, resident: Resident | None = None
     ) -> None:
         self.info = info
         self._view = view
         self._index = index
-        self._flat = info.factory == "Flat"
-        self._offsets = alignment.offsets
-        self._keys = alignment.keys
-        self._order = np.argsort(alignment.keys, kind="stable")
-        self._live = alignment.offsets >= 0
-        self._whole = bool(self._live.all())
-        self._tail_offsets = alignment.tail
-        self._tail_keys = alignment.keys[alignment.tail]
-        self._tail = (
-            view.vectors(alignment.tail) if len(alignment.tail) else np.zeros((0, view.dim), np.float32)
-        )
-        self._gpu = _gpu_copy(index) if on_gpu else None
-        self._gpu_lock = threading.Lock()
+        self._kind = Kind(info.factory)
+        self._slots = slots
+        self._live = slots.offsets >= 0
+        self._whole = not np.any(slots.keys[~self._live] != NO_KEY)
+        self._resident = resident
+        self._tail_keys = np.zeros(0, np.int64)
+        self._tail = np.zeros((0, view.dim), np.float32)
+        if len(slots.tail):
+            rows = view.take(slots.tail, columns=["key"])
+            self._tail_keys, self._tail = rows["key"].to_numpy(), view.vectors(slots.tail)
 
     def search(self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None) -> list[Found]:
         """The k best rows per query, float32 (n, dim); fewer only where fewer exist.
@@ -108,28 +87,23 @@ class FaissIndex:
                 hint="query with the model the store was written with",
             )
         if allowed is None:
-            return self._all(wanted, k=k)
-        offsets = self.offsets(distinct(allowed))
-        offsets = offsets[offsets >= 0]
-        few = len(offsets) <= max(_FEW_ALLOWED, _FEW_ALLOWED_SHARE * len(self._keys))
-        if few and not self._flat:
-            return exact.search_at(self._view, wanted, k=k, keys=self._keys[offsets], offsets=offsets)
-        chosen = np.zeros(len(self._keys), bool)
+            mask = None if self._whole else self._live
+            return self._joined(wanted, mask, np.ones(len(self._tail_keys), bool), k=k, allowed=None)
+        keys = distinct(allowed)
+        offsets = self.offsets(keys)
+        keys, offsets = keys[offsets >= 0], offsets[offsets >= 0]
+        few = len(offsets) <= max(_FEW_ALLOWED, _FEW_ALLOWED_SHARE * self._view.rows)
+        if few and self._kind.factory != "Flat":
+            return exact.search_at(self._view, wanted, k=k, keys=keys, offsets=offsets)
+        chosen = np.zeros(self._view.rows, bool)
         chosen[offsets] = True
-        return self._among(wanted, chosen, k=k, allowed=allowed)
+        mask = self._live.copy()
+        mask[mask] = chosen[self._slots.offsets[mask]]
+        return self._joined(wanted, mask, chosen[self._slots.tail], k=k, allowed=allowed)
 
     def offsets(self, keys: np.ndarray) -> np.ndarray:
         """Row offsets (int64) of keys in the pinned version; -1 for a key it does not hold."""
-        return places(keys, among=self._keys, order=self._order)
-
-    def _all(self, queries: np.ndarray, *, k: int) -> list[Found]:
-        mask = None if self._whole else self._live
-        return self._joined(queries, mask, np.ones(len(self._tail_keys), bool), k=k, allowed=None)
-
-    def _among(self, queries: np.ndarray, chosen: np.ndarray, *, k: int, allowed: np.ndarray) -> list[Found]:
-        mask = self._live.copy()
-        mask[mask] = chosen[self._offsets[mask]]
-        return self._joined(queries, mask, chosen[self._tail_offsets], k=k, allowed=allowed)
+        return self._slots.offsets_of(keys)
 
     def _joined(
         self,
@@ -160,49 +134,36 @@ class FaissIndex:
             return [Found.nothing() for _ in queries]
         depth = min(k + TIE_MARGIN, available)
         while True:
-            scores, places = self._raw(queries, mask, depth=depth, available=available)
-            straddles = depth > k and bool(np.any((places[:, -1] >= 0) & (scores[:, k - 1] == scores[:, -1])))
+            scores, at = self._raw(queries, mask, depth=depth, available=available)
+            straddles = depth > k and bool(np.any((at[:, -1] >= 0) & (scores[:, k - 1] == scores[:, -1])))
             if not straddles or depth >= min(available, max(MAX_TIES, k)):
                 break
             depth = min(4 * depth, available)
-        return [self._found(row, at, k=k) for row, at in zip(scores, places, strict=True)]
+        return [self._found(row, mine, k=k) for row, mine in zip(scores, at, strict=True)]
 
-    def _found(self, scores: np.ndarray, places: np.ndarray, *, k: int) -> Found:
-        hit = places >= 0
-        return Found.ranked(self._keys[self._offsets[places[hit]]], scores[hit], k=k)
+    def _found(self, scores: np.ndarray, at: np.ndarray, *, k: int) -> Found:
+        hit = at >= 0
+        return Found.ranked(self._slots.keys[at[hit]], scores[hit], k=k)
 
     def _raw(
         self, queries: np.ndarray, mask: np.ndarray | None, *, depth: int, available: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        if self._gpu is not None and mask is None:
-            with self._gpu_lock:
-                return self._gpu.search(queries, depth)  # type: ignore[no-any-return]
+        if self._resident is not None and mask is None and depth <= DEEPEST:
+            return self._resident.search(queries, depth)
         bits = None if mask is None else np.packbits(mask, bitorder="little")  # must outlive the search
-        parameters = self._parameters(bits, depth=depth, share=available / max(1, self._index.ntotal))
+        selector = None if bits is None else faiss().IDSelectorBitmap(bits)
+        setting = self._setting(depth=depth, share=available / max(1, self._index.ntotal))
+        parameters = search_parameters(setting, selector)
         return self._index.search(queries, depth, params=parameters)  # type: ignore[no-any-return]
 
-    def _parameters(self, bits: np.ndarray | None, *, depth: int, share: float) -> Any:
+    def _setting(self, *, depth: int, share: float) -> dict[str, int]:
         """How hard to look: as calibrated, and harder the fewer rows may be chosen."""
-        chosen = {} if bits is None else {"sel": faiss().IDSelectorBitmap(bits)}
-        if self._flat:
-            return faiss().SearchParameters(**chosen)
+        setting = dict(self.info.parameters)
         effort = min(20.0, 1.0 / max(share, 1e-6))
-        if "efSearch" in self.info.parameters:
-            ef = int(self.info.parameters["efSearch"] * effort)
-            return faiss().SearchParametersHNSW(efSearch=max(ef, depth), **chosen)
-        lists = self.info.parameters["nlist"]
-        deep = int(np.ceil(lists * 4 * depth / max(1, self._index.ntotal)))
-        probes = min(lists, max(int(self.info.parameters["nprobe"] * effort), deep))
-        return faiss().SearchParametersIVF(nprobe=probes, **chosen)
-
-
-def _gpu_copy(index: Any) -> Any:
-    """The index on the first GPU, for plain searches; None without a GPU build of FAISS, or for a graph.
-
-    Not measured: no run of this project had faiss-gpu. GPU indexes are not safe even for two readers.
-    """
-    if not (faiss().get_num_gpus() > 0 and hasattr(faiss(), "StandardGpuResources")):
-        return None
-    if isinstance(faiss().downcast_index(index), faiss().IndexHNSW):
-        return None
-    return faiss().index_cpu_to_gpu(faiss().StandardGpuResources(), 0, index)
+        if "efSearch" in setting:
+            setting["efSearch"] = max(int(setting["efSearch"] * effort), depth)
+        if "nprobe" in setting:
+            lists, wide = setting["nlist"], depth * setting.get("k_factor", 1)
+            deep = int(np.ceil(lists * 4 * wide / max(1, self._index.ntotal)))
+            setting["nprobe"] = min(lists, max(int(setting["nprobe"] * effort), deep))
+        return setting

@@ -1,4 +1,4 @@
-"""One protocol for vector search, and the choice of its engine: FAISS where there is an index, else LanceDB.
+"""One protocol for vector search, and the choice of its engine: FAISS where it fits, else LanceDB.
 
 An index is derived from one table version and may be deleted at any time. Opening one never serves rows
 that the generation does not hold, and never misses rows that it does.
@@ -7,105 +7,114 @@ that the generation does not hold, and never misses rows that it does.
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from moe_retrieval.errors import StoreError
-from moe_retrieval.storage import sidecar
+from moe_retrieval.storage import faiss_choice, sidecar
 from moe_retrieval.storage.engine import faiss
+from moe_retrieval.storage.lance_build import setting_of
 from moe_retrieval.storage.lance_index import LanceIndex
+from moe_retrieval.storage.protocol import AUTO, FAISS, LANCE, RECALL
+from moe_retrieval.storage.protocol import IndexInfo as IndexInfo
+from moe_retrieval.storage.protocol import VectorIndex as VectorIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
-    import numpy as np
-
     from moe_retrieval.storage.catalog import DomainEntry
+    from moe_retrieval.storage.faiss_build import Draft
     from moe_retrieval.storage.faiss_index import FaissIndex
-    from moe_retrieval.storage.found import Found
     from moe_retrieval.storage.sidecar import Sidecar
     from moe_retrieval.storage.view import TableView
 
 _NO_FAISS = "FAISS is not installed, searches are slower; pip install 'moeret[cpu]'"
-_REBUILD_ROWS = 5_000
-_REBUILD_SHARE = 0.1
+_LEFT_ROWS = 1_000
+_LEFT_SHARE = 0.02
+"""So few rows that an index lacks are searched exactly beside it, and cost less than a refresh."""
 _REBUILD_ON_OPEN = 200_000
 """Larger indexes take minutes to build: a query does not wait for them."""
 
 
-@dataclass(frozen=True, slots=True)
-class IndexInfo:
-    """What answers vector searches of a domain. `tail`: rows it does not hold, searched exactly."""
-
-    engine: str
-    factory: str
-    rows: int
-    tail: int = 0
-    recall_at_10: float | None = None
-    parameters: Mapping[str, int] = field(default_factory=dict)
-    bytes: int = 0
-    built: str = ""
-    notice: str = ""
-
-
-class VectorIndex(Protocol):
-    """Search by cosine over one table version."""
-
-    info: IndexInfo
-
-    def search(self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None) -> list[Found]:
-        """The k best rows per query, float32 (n, dim); `allowed`: int64 keys to choose from."""
-        ...
-
-    def offsets(self, keys: np.ndarray) -> np.ndarray | None:
-        """Row offsets of keys in the version searched, a hint for fetching them; None if unknown."""
-        ...
+def wanted_engine(rows: int, *, dim: int, engine: str = AUTO, memory: int = 0) -> str:
+    """`faiss` or `lance`: with `auto` FAISS, unless it is missing or none of its kinds fits in `memory` bytes
+    (0: any).
+    """
+    if engine != AUTO:
+        return engine
+    fits = not rows or faiss_choice.candidates(rows, dim=dim, memory=memory)
+    return FAISS if faiss_installed() and fits else LANCE
 
 
 def open_index(
-    view: TableView, *, folder: Path, entry: DomainEntry, notify: Callable[[str], None]
+    view: TableView,
+    *,
+    folder: Path,
+    entry: DomainEntry,
+    notify: Callable[[str], None],
+    engine: str = AUTO,
+    memory: int = 0,
 ) -> VectorIndex:
     """What searches this view best. `notify` hears, in one sentence, of anything worse than it should be."""
+    if wanted_engine(view.rows, dim=view.dim, engine=engine, memory=memory) == LANCE:
+        return _by_lance(view, _NO_FAISS if engine == AUTO and not faiss_installed() else "", notify)
     if not faiss_installed():
         return _by_lance(view, _NO_FAISS, notify)
-    mine = _usable(folder, entry)
-    for one in mine:
-        if one.digest == entry.digest:
-            try:
-                return _loaded(view, folder, one, entry)
-            except StoreError as error:
-                notify(f"the index of table {entry.table} is rebuilt: {error.message}")
-                return _rebuilt(view, folder, entry, notify)
-    if view.rows < _flat_rows():
-        return _rebuilt(view, folder, entry, notify)
-    return _from_older(view, folder, mine, entry) or _by_lance(
+    try:
+        if (found := _of_content(view, folder, entry)) is not None:
+            return found
+    except StoreError as error:
+        notify(f"the index of table {entry.table} is rebuilt: {error.message}")
+        return _rebuilt(view, folder, entry, notify, memory=memory)
+    if _is_small(view):
+        return _rebuilt(view, folder, entry, notify, memory=memory)
+    return _from_older(view, folder, entry) or _by_lance(
         view, f"table {entry.table} has no index of its {view.rows} rows; moeret index builds it", notify
     )
 
 
-def build_index(view: TableView, *, folder: Path, entry: DomainEntry, recall: float = 0.98) -> IndexInfo:
+def build_index(
+    view: TableView,
+    *,
+    folder: Path,
+    entry: DomainEntry,
+    recall: float = RECALL,
+    engine: str = AUTO,
+    memory: int = 0,
+) -> IndexInfo:
     """Make sure that the view can be searched fast, and say how it is.
 
-    Nothing is built where a sound index covers nearly all rows: the few others are searched exactly, and
-    building anew for each small change would cost more than it saves.
+    An index that lacks few rows is left alone, they are searched exactly; one that lacks more is refreshed by
+    what changed; it is built anew where much changed, or where another kind is called for.
+
+    Raises:
+        UsageError: FAISS was asked for, and none of its kinds fits in `memory` bytes.
     """
-    if not faiss_installed():
-        return _lance_info(view, _NO_FAISS)
+    if wanted_engine(view.rows, dim=view.dim, engine=engine, memory=memory) == LANCE or not faiss_installed():
+        return _lance_info(view, "" if faiss_installed() or engine == LANCE else _NO_FAISS)
     from moe_retrieval.storage import faiss_build
 
-    if (sound := _sound(view, folder, entry)) is not None:
+    newest = next(iter(_usable(folder, entry)), None)
+    if newest is not None and not _suits(newest, view, recall=recall, memory=memory):
+        newest = None
+    if newest is not None and (sound := _sound(view, folder, newest, entry)) is not None:
         return sound
-    index, draft = faiss_build.build(view, entry=entry, recall=recall)
-    done = faiss_build.store(folder, index, draft, view=view)
+    draft = _renewed(view, folder, newest, entry, recall=recall, memory=memory)
+    done = faiss_build.store(folder, draft)
     low = done.recall_at_10 is not None and done.recall_at_10 < recall
-    return _info(done, notice=f"recall@10 is {done.recall_at_10}, below {recall}" if low else "")
+    return IndexInfo.of(done, notice=f"recall@10 is {done.recall_at_10}, below {recall}" if low else "")
 
 
-def index_info(folder: Path, entry: DomainEntry) -> IndexInfo | None:
-    """What index there is for a catalog entry, without opening it; None for none."""
+def index_info(folder: Path, entry: DomainEntry, *, view: TableView | None = None) -> IndexInfo | None:
+    """What index there is for a catalog entry, without opening it; None for none.
+
+    With the entry's `view`, LanceDB's own index is told of too, where there is no FAISS index.
+    """
     newest = next(iter(_usable(folder, entry) if faiss_installed() else []), None)
-    return None if newest is None else _info(newest, tail=max(0, entry.rows - newest.rows))
+    if newest is not None:
+        return IndexInfo.of(newest, tail=max(0, entry.rows - newest.rows))
+    own = None if view is None else _lance_info(view, "")
+    return own if own is not None and own.parameters else None
 
 
 def faiss_installed() -> bool:
@@ -114,29 +123,51 @@ def faiss_installed() -> bool:
 
 def _usable(folder: Path, entry: DomainEntry) -> list[Sidecar]:
     """Side-cars of this table, of this encoder and this FAISS: the wanted content first, then the newest."""
+    wanted = (entry.table, entry.fingerprint, str(faiss().__version__), sidecar.LAYOUT)
     mine = [
         one
         for one in sidecar.read_all(folder)
-        if (one.table, one.fingerprint, one.library)
-        == (entry.table, entry.fingerprint, str(faiss().__version__))
+        if (one.table, one.fingerprint, one.library, one.layout) == wanted
     ]
     return sorted(mine, key=lambda one: one.digest != entry.digest)
 
 
 def _loaded(view: TableView, folder: Path, one: Sidecar, entry: DomainEntry) -> FaissIndex:
-    from moe_retrieval.storage.faiss_index import FaissIndex, align, load
+    from moe_retrieval.storage.faiss_gpu import on_gpu
+    from moe_retrieval.storage.faiss_index import FaissIndex, load
 
-    index, keys, hashes = load(folder, one)
-    same = (one.table, one.version, one.digest) == (entry.table, entry.version, entry.digest)
-    alignment = align(view, keys=keys, hashes=hashes, same=same)
-    return FaissIndex(index, view=view, alignment=alignment, info=_info(one, tail=len(alignment.tail)))
+    index, slots = load(folder, one)
+    if (one.table, one.version, one.digest) != (entry.table, entry.version, entry.digest):
+        slots = slots.moved(*view.key_vh())
+    resident = on_gpu(index, factory=one.factory, setting=one.parameters)
+    return FaissIndex(
+        index, view=view, slots=slots, info=IndexInfo.of(one, tail=len(slots.tail)), resident=resident
+    )
 
 
-def _from_older(view: TableView, folder: Path, mine: list[Sidecar], entry: DomainEntry) -> FaissIndex | None:
+def _of_content(view: TableView, folder: Path, entry: DomainEntry) -> FaissIndex | None:
+    """The index of exactly the wanted content; None for none.
+
+    One that does not fit its side-car is tried again if the side-car is another by now: a writer came in.
+    """
+    tried: list[Sidecar] = []
+    while True:
+        one = next((one for one in _usable(folder, entry) if one.digest == entry.digest), None)
+        if one is None:
+            return None
+        try:
+            return _loaded(view, folder, one, entry)
+        except StoreError:
+            if one in tried:
+                raise
+            tried.append(one)
+
+
+def _from_older(view: TableView, folder: Path, entry: DomainEntry) -> FaissIndex | None:
     """An index of an earlier content, if what came since is little enough to be searched exactly."""
     from moe_retrieval.storage.faiss_index import MAX_TAIL
 
-    for one in mine:
+    for one in _usable(folder, entry):
         if view.rows - one.rows > MAX_TAIL:
             continue
         try:
@@ -148,62 +179,92 @@ def _from_older(view: TableView, folder: Path, mine: list[Sidecar], entry: Domai
     return None
 
 
-def _rebuilt(view: TableView, folder: Path, entry: DomainEntry, notify: Callable[[str], None]) -> VectorIndex:
+def _rebuilt(
+    view: TableView, folder: Path, entry: DomainEntry, notify: Callable[[str], None], *, memory: int
+) -> VectorIndex:
     """A new index, kept for the next time if the folder may be written."""
     from moe_retrieval.storage import faiss_build
-    from moe_retrieval.storage.faiss_index import FaissIndex, align
+    from moe_retrieval.storage.faiss_index import FaissIndex
 
     if view.rows > _REBUILD_ON_OPEN:
         return _by_lance(view, f"table {entry.table} has no sound index; moeret index builds it", notify)
-    index, one = faiss_build.build(view, entry=entry, recall=0.98)
-    notice = ""
+    draft = faiss_build.build(view, entry=entry, recall=RECALL, memory=memory)
+    one, notice = draft.about, ""
     try:
-        one = faiss_build.store(folder, index, one, view=view)
+        one = faiss_build.store(folder, draft)
     except StoreError as error:
         notice = f"the index is kept in memory only: {error.message}"
-    keys, hashes = view.key_vh()
-    alignment = align(view, keys=keys, hashes=hashes, same=True)
-    return FaissIndex(index, view=view, alignment=alignment, info=_info(one, notice=notice))
+    return FaissIndex(draft.index, view=view, slots=draft.slots, info=IndexInfo.of(one, notice=notice))
 
 
-def _sound(view: TableView, folder: Path, entry: DomainEntry) -> IndexInfo | None:
+def _suits(one: Sidecar, view: TableView, *, recall: float, memory: int) -> bool:
+    """Whether an index is of a kind that would be built now, and as good as could be had."""
+    kinds = {kind.family for kind in faiss_choice.candidates(view.rows, dim=view.dim, memory=memory)}
+    reached = one.recall_at_10 or 0.0
+    return faiss_choice.Kind(one.factory).family in kinds and (reached >= recall or one.wanted >= recall)
+
+
+def _sound(view: TableView, folder: Path, one: Sidecar, entry: DomainEntry) -> IndexInfo | None:
     """What there is, if it is whole and covers the view well enough to be left alone."""
-    for one in _usable(folder, entry)[:1]:
-        if one.digest != entry.digest and view.rows < _flat_rows():
-            return None
+    from moe_retrieval.storage.faiss_build import repin
+
+    if one.digest != entry.digest and _is_small(view):
+        return None
+    try:
+        info = _loaded(view, folder, one, entry).info
+        if one.digest == entry.digest and one.version != entry.version:
+            repin(folder, one, view)
+    except StoreError:
+        return None
+    missing = info.tail + max(0, one.rows + info.tail - view.rows)  # rows to add, and rows that went
+    return info if missing <= min(_LEFT_ROWS, _LEFT_SHARE * view.rows) else None
+
+
+def _renewed(
+    view: TableView,
+    folder: Path,
+    one: Sidecar | None,
+    entry: DomainEntry,
+    *,
+    recall: float,
+    memory: int,
+) -> Draft:
+    """An index of exactly this view: an earlier one refreshed, or a new one."""
+    from moe_retrieval.storage import faiss_build
+    from moe_retrieval.storage.faiss_refresh import refreshed
+
+    if one is not None and one.digest != entry.digest:
         try:
-            info = _loaded(view, folder, one, entry).info
+            found = refreshed(view, folder, one, entry, recall=recall)
         except StoreError:
-            return None
-        missing = info.tail + max(0, one.rows + info.tail - view.rows)  # rows to add, and rows that went
-        return info if missing <= min(_REBUILD_ROWS, _REBUILD_SHARE * view.rows) else None
-    return None
+            found = None  # a damaged one is no start
+        if found is not None:
+            return found
+    return faiss_build.build(view, entry=entry, recall=recall, memory=memory)
 
 
-def _flat_rows() -> int:
-    from moe_retrieval.storage.faiss_build import FLAT_ROWS
-
-    return FLAT_ROWS
+def _is_small(view: TableView) -> bool:
+    return view.rows < faiss_choice.FLAT_ROWS
 
 
 def _by_lance(view: TableView, notice: str, notify: Callable[[str], None]) -> LanceIndex:
-    notify(notice)
-    return LanceIndex(view, info=_lance_info(view, notice))
+    info = _lance_info(view, notice)
+    if info.notice:
+        notify(info.notice)
+    return LanceIndex(view, info=info, parameters=info.parameters)
 
 
 def _lance_info(view: TableView, notice: str) -> IndexInfo:
-    return IndexInfo(engine="lance", factory="exact", rows=view.rows, recall_at_10=1.0, notice=notice)
-
-
-def _info(one: Sidecar, *, tail: int = 0, notice: str = "") -> IndexInfo:
+    """The table's own index, if it has one, else exact search."""
+    known = setting_of(view.dataset)
+    if known is None:
+        return IndexInfo(engine=LANCE, factory="exact", rows=view.rows, recall_at_10=1.0, notice=notice)
     return IndexInfo(
-        engine="faiss",
-        factory=one.factory,
-        rows=one.rows,
-        tail=tail,
-        recall_at_10=one.recall_at_10,
-        parameters=dict(one.parameters),
-        bytes=one.bytes,
-        built=one.built,
+        engine=LANCE,
+        factory=known.kind,
+        rows=view.rows,
+        recall_at_10=known.recall_at_10,
+        parameters=known.parameters,
         notice=notice,
+        ms=known.ms,
     )

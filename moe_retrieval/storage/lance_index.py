@@ -1,8 +1,12 @@
-"""Exact vector search by LanceDB itself: needs no index file and no FAISS, and is always up to date."""
+"""Vector search by LanceDB itself: through the table's own index, or exact, by reading all vectors.
+
+It needs no file beside the table and no FAISS, and is always up to date: rows that the table's index does not
+hold are searched too.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,22 +14,31 @@ from moe_retrieval.errors import BadVectorError
 from moe_retrieval.storage import exact
 from moe_retrieval.storage.engine import engine_faults
 from moe_retrieval.storage.found import untied
+from moe_retrieval.storage.lance_build import METRIC
 from moe_retrieval.storage.rows import VECTOR
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from moe_retrieval.storage.found import Found
-    from moe_retrieval.storage.index import IndexInfo
+    from moe_retrieval.storage.protocol import IndexInfo
     from moe_retrieval.storage.view import TableView
 
 _LONGEST_LIST = 10_000
 
 
 class LanceIndex:
-    """Search of one table version, reading its vectors each time."""
+    """Search of one table version. With `parameters` (`nprobes`, `refine_factor`) through its own index."""
 
-    def __init__(self, view: TableView, *, info: IndexInfo) -> None:
-        self.info = info
+    info: IndexInfo
+
+    def __init__(
+        self, view: TableView, *, info: IndexInfo | None = None, parameters: Mapping[str, int] | None = None
+    ) -> None:
+        if info is not None:
+            self.info = info
         self._view = view
+        self._parameters = dict(parameters or {})
 
     def search(self, queries: np.ndarray, *, k: int, allowed: np.ndarray | None = None) -> list[Found]:
         """The k best rows per query, float32 (n, dim); fewer only where fewer exist.
@@ -47,10 +60,17 @@ class LanceIndex:
         return None
 
     def _one(self, query: np.ndarray, *, k: int, allowed: np.ndarray | None) -> Found:
+        """By the index; where it comes up short, as it may under a filter, exactly."""
         where = None if allowed is None else f"key IN ({','.join(map(str, allowed.tolist())) or '-1'})"
+        if self._parameters:
+            found = self._nearest(query, k=k, where=where, how=self._parameters)
+            if len(found.keys) >= min(k, self._view.rows):
+                return found
+        return self._nearest(query, k=k, where=where, how={"use_index": False})
 
+    def _nearest(self, query: np.ndarray, *, k: int, where: str | None, how: Mapping[str, Any]) -> Found:
         def search(limit: int) -> tuple[np.ndarray, np.ndarray]:
-            nearest = {"column": VECTOR, "q": query, "k": limit, "metric": "dot", "use_index": False}
+            nearest = {"column": VECTOR, "q": query, "k": limit, "metric": METRIC, **how}
             with engine_faults(f"search table {self._view.name}"):
                 found = self._view.dataset.scanner(
                     columns=["key", "_distance"], nearest=nearest, filter=where, prefilter=where is not None

@@ -13,8 +13,8 @@ from moe_retrieval.storage.durability import file_faults
 from moe_retrieval.storage.engine import lance
 
 _TOP = (1 << 64) - 1
-_MAGIC = b"LANC"
-_MAGIC_AT_END = 4
+_MARKS = {".lance": b"LANC", ".arrow": b"ARROW1"}
+"""What files end with, by their suffix."""
 
 
 def set_torn_versions_aside(path: Path, *, acknowledged: int) -> tuple[int, ...]:
@@ -45,7 +45,8 @@ def _newest_first(path: Path) -> list[tuple[int, Path]]:
 def _whole(path: Path, version: int) -> bool:
     try:
         dataset = lance().dataset(str(path), version=version)
-        return all(_file_is_whole(file, size) for file, size in _files(dataset, path))
+        files = _files(dataset, path)
+        return _indexes_are_whole(dataset, path) and all(_file_is_whole(file, size) for file, size in files)
     except (RuntimeError, ValueError, OSError):
         return False
 
@@ -62,10 +63,16 @@ def _files(dataset: Any, path: Path) -> list[tuple[Path, int | None]]:
     return files
 
 
+def _indexes_are_whole(dataset: Any, path: Path) -> bool:
+    """Whether the files of each index together have the size that the version recorded, where it did."""
+    segments = [segment for index in dataset.describe_indices() for segment in index.segments]
+    found = [(path / "_indices" / segment.uuid, segment.size_bytes) for segment in segments]
+    return all(not size or size == sum(one.stat().st_size for one in inside.iterdir()) for inside, size in found)
+
+
 def _file_is_whole(file: Path, size: int | None) -> bool:
     found = file.stat().st_size
-    if size is None or file.suffix != ".lance":
-        return found > 0
+    mark = _MARKS.get(file.suffix, b"")
     with file.open("rb") as stream:
-        stream.seek(max(0, found - _MAGIC_AT_END))
-        return found == size and stream.read() == _MAGIC
+        stream.seek(max(0, found - len(mark)))
+        return found > 0 and size in (None, found) and stream.read().endswith(mark)

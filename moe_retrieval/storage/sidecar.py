@@ -1,4 +1,4 @@
-"""What lies beside a FAISS file: which rows it holds, what it was built from, and the checksums of both.
+"""What lies beside a FAISS file: what it was built from, how it is searched, and the checksums of its files.
 
 The FAISS format has no checksum, and more than half of bit-flipped files load and search happily. So a file
 is read only if its sha256 is the one recorded here, and a side-car only if it is named by its own content.
@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from moe_retrieval.errors import StoreCorruptError
-from moe_retrieval.hashing import file_sha256
-from moe_retrieval.storage.durability import file_faults, replace_file, temporary_name, write_atomically
+from moe_retrieval.storage.durability import file_faults, write_atomically
 from moe_retrieval.storage.seal import sealed, unsealed
 
 if TYPE_CHECKING:
@@ -24,13 +20,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 METRIC = "inner product"
+LAYOUT = 2
+"""Of the files. Those of layout 1 hold other rows files; they are passed over and superseded."""
+
+INDEX, ROWS, _OLD_ROWS = ".faiss", ".npy", ".npz"
 _KEPT = 2
 """Contents of a domain whose index files are kept: the one just stored and the newest other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """Description of one index file. Position i of the index is row offset i of `table` at `version`."""
+    """Description of one index file over the rows of `table` at `version`.
+
+    `positions`: places in the index, dead ones included (0: as many as rows). `added`: rows that came by
+    refreshes since the whole was built. `unmeasured`: rows that came or went since `recall_at_10` was
+    measured. `wanted`: the recall that was asked for.
+    """
 
     table: str
     version: int
@@ -46,21 +51,33 @@ class Sidecar:
     rows_sha256: str
     bytes: int
     built: str
+    positions: int = 0
+    added: int = 0
+    unmeasured: int = 0
+    wanted: float = 0.0
+    ms: float = 0.0
+    layout: int = 1
 
     @property
     def name(self) -> str:
         """Names the files: the same content searched in the same way has the same name."""
-        return file_name(self.digest, self.fingerprint, self.factory, self.library)
+        return file_name(self.digest, self.fingerprint, self.factory, self.library, layout=self.layout)
 
     @property
     def domain(self) -> str:
         return self.table.rpartition(".g")[0]
 
+    @property
+    def files(self) -> dict[str, str]:
+        """sha256 of the described files, by their suffix."""
+        return {INDEX: self.file_sha256, ROWS if self.layout >= LAYOUT else _OLD_ROWS: self.rows_sha256}
 
-def file_name(digest: str, fingerprint: str, factory: str, library: str) -> str:
+
+def file_name(digest: str, fingerprint: str, factory: str, library: str, *, layout: int = LAYOUT) -> str:
     """The stem of an index's files."""
-    parts = json.dumps([digest, fingerprint, factory, METRIC, library])
-    return hashlib.sha256(parts.encode()).hexdigest()[:32]
+    parts: list[str | int] = [digest, fingerprint, factory, METRIC, library]
+    text = json.dumps(parts if layout < LAYOUT else [*parts, layout])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def read_all(folder: Path) -> list[Sidecar]:
@@ -78,55 +95,21 @@ def write(folder: Path, sidecar: Sidecar) -> None:
         write_atomically(folder / f"{sidecar.name}.json", data, durable=False)
 
 
-def write_rows(path: Path, *, keys: np.ndarray, hashes: np.ndarray) -> str:
-    """Store the keys and vector hashes of an index's rows; the file's sha256 comes back."""
-    temporary = temporary_name(path)
-    with file_faults("store the index"):
-        with temporary.open("wb") as stream:
-            np.savez(stream, keys=keys, hashes=hashes)
-        digest = file_sha256(temporary)
-        replace_file(temporary, path)
-    return digest
-
-
-def read_rows(path: Path, *, sha256: str) -> tuple[np.ndarray, np.ndarray]:
-    """Keys and vector hashes (int64) in the order of the index.
-
-    Raises:
-        StoreCorruptError: the file is not the one that was written.
-    """
-    check(path, sha256)
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return stored["keys"], stored["hashes"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise StoreCorruptError(f"{path.name} cannot be read", hint="it is rebuilt") from error
-
-
-def check(path: Path, sha256: str) -> None:
-    """Refuse a file whose bytes are not those that were written."""
-    try:
-        intact = file_sha256(path) == sha256
-    except OSError as error:
-        raise StoreCorruptError(
-            f"{path.name} cannot be read: {error.strerror}", hint="it is rebuilt"
-        ) from error
-    if not intact:
-        raise StoreCorruptError(f"{path.name} is damaged", hint="it is rebuilt")
-
-
 def remove_superseded(folder: Path, *, by: Sidecar) -> None:
     """Delete the index files of all contents of its domain but its own and the newest others."""
-    mine = [one for one in read_all(folder) if one.domain == by.domain]
+    mine = [one for one in read_all(folder) if one.domain == by.domain and one.name != by.name]
     kept = {by.digest}
     for one in mine:
-        if len(kept) < _KEPT:
+        if one.digest not in kept and len(kept) < _KEPT and one.layout == LAYOUT:
             kept.add(one.digest)
-        if one.digest in kept:
-            continue
-        with file_faults("remove an old index"):
-            for suffix in (".json", ".npz", ".faiss"):  # the description first: then no reader seeks the rest
-                (folder / f"{one.name}{suffix}").unlink(missing_ok=True)
+        elif one.digest == by.digest or one.digest not in kept:
+            _remove(folder, one)
+
+
+def _remove(folder: Path, one: Sidecar) -> None:
+    with file_faults("remove an old index"):
+        for suffix in (".json", *one.files):  # the description first: then no reader seeks the rest
+            (folder / f"{one.name}{suffix}").unlink(missing_ok=True)
 
 
 def _age(one: Sidecar) -> tuple[int, int, str]:

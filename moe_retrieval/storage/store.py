@@ -116,10 +116,10 @@ class Store:
         Raises:
             StoreCorruptError: a version the catalog records is damaged or gone.
         """
-        pinned = self._acknowledged(name)
+        pinned, recorded = self._acknowledged(name)
         if writing:
             self.place.mend(name, acknowledged=pinned)
-        table = Table(self.place, name=name)
+        table = Table(self.place, name=name, recorded=recorded)
         if (newest := table.version) < pinned:
             raise StoreCorruptError(
                 f"table {name} ends at version {newest}, but the catalog records {pinned}",
@@ -222,10 +222,13 @@ class Store:
                     return True
         return False
 
-    def _acknowledged(self, table: str) -> int:
+    def _acknowledged(self, table: str) -> tuple[int, str]:
+        """The version that the newest generation records of a table, and its list of checksums."""
         live = self.catalog.latest()
-        versions = [one.version for one in live.domains.values() if one.table == table] if live else []
-        return max(versions, default=0)
+        found = (
+            [(one.version, one.sums) for one in live.domains.values() if one.table == table] if live else []
+        )
+        return max(found, default=(0, ""))
 
     def _read_secret(self) -> bytes:
         try:

@@ -18,6 +18,8 @@ from moe_retrieval.storage.engine import engine_faults
 from moe_retrieval.storage.table_files import TableFile, files_of, manifests
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from moe_retrieval.storage.place import Place
 
 FOLDER = "catalog/sums"
@@ -80,6 +82,38 @@ def read(place: Place, sha256: str) -> Sums:
     content = json.loads(data)
     files = {name: FileSum(*values) for name, values in content["files"].items()}
     return Sums(content["table"], content["version"], files)
+
+
+def verify(place: Place, table: str, recorded: str, names: Iterable[str]) -> None:
+    """Compare files of a table with the list `recorded`; what it does not name is passed over.
+
+    Raises:
+        StoreCorruptError: a file is missing, or not as it was written.
+    """
+    known = _known(place, table, recorded)
+    for name in names:
+        if (one := known.get(name)) and _hashed(place, table, TableFile(name, one.size)) != one:
+            raise _damaged(name, "is damaged: its bytes are not those that were written")
+
+
+def verify_rows(place: Place, table: str, recorded: str) -> None:
+    """As `verify`, for all files that hold the rows of a table version: before they are copied to another.
+
+    Raises:
+        StoreCorruptError: a file is missing, or not as it was written.
+    """
+    listed = _known(place, table, recorded)
+    verify(place, table, recorded, [name for name in listed if "/data/" in name or "/_deletions/" in name])
+
+
+def are_intact(place: Place, table: str, recorded: str, folders: tuple[str, ...]) -> bool:
+    """Whether the files that the list `recorded` has in some folders are as they were written."""
+    listed = _known(place, table, recorded)
+    try:
+        verify(place, table, recorded, [name for name in listed if name.startswith(folders)])
+    except StoreCorruptError:
+        return False
+    return True
 
 
 def _store(place: Place, sha256: str, data: bytes) -> None:

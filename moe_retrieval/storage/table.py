@@ -26,6 +26,8 @@ from moe_retrieval.storage.rows import (
     metadata_columns,
     schema,
 )
+from moe_retrieval.storage.torn import names_of, refuse_torn
+from moe_retrieval.storage.upkeep import refuse_damaged, text_index_is_whole
 from moe_retrieval.storage.view import TableView as TableView
 
 if TYPE_CHECKING:
@@ -55,18 +57,24 @@ class StoredDocuments(NamedTuple):
 
 
 class Table:
-    """The latest version of a table. `after`: number of the generation that was live when it was made."""
+    """The latest version of a table. `after`: number of the generation that was live when it was made.
 
-    def __init__(self, place: Place, *, name: str) -> None:
+    `recorded`: name of the newest list of checksums of its files, empty where there is none.
+    """
+
+    def __init__(self, place: Place, *, name: str, recorded: str = "") -> None:
         self.place = place
         self.name = name
+        self.recorded = recorded
         self._replacer: Any = None
         with engine_faults(f"open table {name}"):
-            found = self._dataset().schema
+            dataset = self._dataset()
+            found = dataset.schema
             self.dim: int = found.field(VECTOR).type.list_size
             notes = found.metadata or {}
             self.fingerprint: str = bytes(notes.get(FINGERPRINT, b"")).decode()
             self.after = int(notes.get(AFTER, b"0"))
+        self._files = names_of(place, name, dataset)
 
     @classmethod
     def create(cls, place: Place, *, name: str, dim: int, fingerprint: str, after: int) -> Table:
@@ -77,7 +85,7 @@ class Table:
             columns = schema(dim, fingerprint=fingerprint, after=after)
             place.create_dataset(name, columns.empty_table())
         table = cls(place, name=name)
-        table._index_text()
+        table.rebuild_text_index()
         return table
 
     @property
@@ -139,7 +147,8 @@ class Table:
         doing = f"write {batch.num_rows} rows to table {self.name}"
         for attempt in range(_ATTEMPTS):
             try:
-                return self._commit(rows, replaces, doing)
+                self._commit(rows, replaces, doing)
+                return self._check(doing)
             except StoreConflictError:
                 if attempt == _ATTEMPTS - 1:
                     raise
@@ -149,15 +158,25 @@ class Table:
         """Remove all rows of these documents; how many rows that were comes back."""
         doomed = distinct(keys)
         before = self.rows
-        with engine_faults(f"delete documents from table {self.name}"):
+        doing = f"delete documents from table {self.name}"
+        with engine_faults(doing):
             for start in range(0, len(doomed), _KEYS_PER_DELETE):
                 self._replacing().delete(_any_of(doomed[start : start + _KEYS_PER_DELETE]))
+        self._check(doing)
         return before - self.rows
 
     def compact(self) -> None:
-        """Join small fragments. Old versions stay: they may be pinned."""
+        """Join small fragments. Old versions stay: they may be pinned.
+
+        Raises:
+            StoreCorruptError: a file that would be copied is not as it was written.
+        """
+        options = {"target_rows_per_fragment": _FRAGMENT_ROWS}
+        dataset = self._dataset()
+        refuse_damaged(self.place, self.name, dataset, recorded=self.recorded, options=options)
         with engine_faults(f"tidy table {self.name}"):
-            self._dataset().optimize.compact_files(target_rows_per_fragment=_FRAGMENT_ROWS)
+            dataset.optimize.compact_files(**options)
+        self._check(f"tidy table {self.name}")
 
     def restore(self, version: int) -> None:
         """Make the content of an older version the latest again."""
@@ -166,13 +185,19 @@ class Table:
 
     def maintain(self) -> None:
         """Join small fragments and bring the text index up to date. Old versions stay: they may be pinned."""
+        if not text_index_is_whole(self.place, self.name, self._dataset(), recorded=self.recorded):
+            self.rebuild_text_index()
         self.compact()
         with engine_faults(f"tidy table {self.name}"):
-            dataset = self._dataset()
-            if not any(CONTENT in index.field_names for index in dataset.describe_indices()):
-                self._index_text()
-            else:
-                dataset.optimize.optimize_indices()
+            self._dataset().optimize.optimize_indices()
+        self._check(f"tidy table {self.name}")
+
+    def rebuild_text_index(self) -> None:
+        """Build the text index anew from all rows, whatever became of the one there is."""
+        doing = f"build the text index of table {self.name}"
+        with engine_faults(doing):
+            self._dataset().create_scalar_index(CONTENT, "INVERTED", replace=True, **TEXT_ANALYSIS)
+        self._check(doing)
 
     def entry(
         self,
@@ -188,7 +213,8 @@ class Table:
             dataset = self._dataset()
             table = dataset.to_table(columns=["key", "vh", "doc_key"])
         keys = table["key"].to_numpy()
-        known = before.sums if before and before.table == self.name else ""
+        known = before.sums if before and before.table == self.name else self.recorded
+        self.recorded = sums.record(self.place, table=self.name, dataset=dataset, previous=known)
         return DomainEntry(
             table=self.name,
             version=int(dataset.version),
@@ -200,8 +226,14 @@ class Table:
             description=description,
             precision=precision,
             chunking=chunking,
-            sums=sums.record(self.place, table=self.name, dataset=dataset, previous=known),
+            sums=self.recorded,
         )
+
+    def _check(self, doing: str) -> None:
+        """Whether what was just written is whole; what was there before is not looked at."""
+        dataset = self._dataset()
+        refuse_torn(self.place, self.name, dataset, known=self._files, doing=doing)
+        self._files = names_of(self.place, self.name, dataset)
 
     def _dataset(self) -> Any:
         return self.place.dataset(self.name)
@@ -238,10 +270,6 @@ class Table:
             merge = merge.when_matched_update_all().when_not_matched_insert_all()
             merge = merge.when_not_matched_by_source_delete(_any_of(distinct(replaces)))
             merge.use_index(False).execute(rows)  # with a scalar index on id the check for twins is skipped
-
-    def _index_text(self) -> None:
-        with engine_faults(f"build the text index of table {self.name}"):
-            self._dataset().create_scalar_index(CONTENT, "INVERTED", **TEXT_ANALYSIS)
 
 
 def _any_of(keys: np.ndarray) -> str:

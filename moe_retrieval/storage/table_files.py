@@ -51,3 +51,11 @@ def files_of(place: Place, table: str, dataset: Any) -> list[TableFile]:
         inside = f"{folder}/_indices/{segment.uuid}"
         files += [TableFile(f"{inside}/{name}") for name in place.names(inside)]
     return files
+
+
+def data_files(table: str, fragment: Any) -> list[TableFile]:
+    """The files of one fragment: its rows, and which of them are deleted."""
+    folder = folder_of(table)
+    files = [TableFile(f"{folder}/data/{one.path}", one.file_size_bytes) for one in fragment.data_files()]
+    removed = fragment.deletion_file()
+    return [*files, TableFile(f"{folder}/{removed}")] if removed else files

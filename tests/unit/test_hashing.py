@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_retrieval.hashing import chunk_id, content_hash, document_key, file_sha256, hash63
+from moe_retrieval.hashing import chunk_id, content_hash, document_key, file_sha256, hash63, remembered
 from moe_retrieval.types import Document, Section
 
 DOCUMENT = Document(
@@ -97,3 +97,37 @@ def test_a_file_hash_is_the_sha256_of_its_bytes(tmp_path: Path, size: int) -> No
     path = tmp_path / "weights"
     path.write_bytes(b"x" * size)
     assert file_sha256(path) == hashlib.sha256(b"x" * size).hexdigest()
+
+
+@pytest.fixture
+def settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file, and a cache of its own for what is remembered of it at once."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("moe_retrieval.hashing._SETTLED", -1.0)
+    (tmp_path / "file").write_bytes(b"one")
+    return tmp_path / "file"
+
+
+def test_what_was_computed_of_a_file_is_not_computed_again(settled: Path) -> None:
+    assert remembered(settled, "length", lambda: "3\nbytes") == "3\nbytes"
+    assert remembered(settled, "length", lambda: "again") == "3\nbytes"
+    assert remembered(settled, "other", lambda: "of its own") == "of its own"
+
+
+def test_a_changed_file_is_computed_anew(settled: Path) -> None:
+    assert remembered(settled, "length", lambda: "3") == "3"
+    settled.write_bytes(b"another")
+    assert remembered(settled, "length", lambda: "7") == "7"
+
+
+def test_a_damaged_note_is_as_good_as_none(settled: Path) -> None:
+    assert remembered(settled, "length", lambda: "345") == "345"
+    (note,) = (settled.parent / "cache").rglob("hashes/*")
+    note.write_bytes(note.read_bytes()[:-1] + b"6")
+    assert remembered(settled, "length", lambda: "7") == "7"
+
+
+def test_a_file_just_written_is_not_relied_upon(settled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moe_retrieval.hashing._SETTLED", 3_600.0)
+    assert remembered(settled, "length", lambda: "3") == "3"
+    assert remembered(settled, "length", lambda: "again") == "again"

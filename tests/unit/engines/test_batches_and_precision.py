@@ -26,10 +26,19 @@ def test_every_text_comes_once_within_the_budget(lengths: list[int], tokens: int
         assert padded <= tokens or len(batch) == 1
 
 
+@given(st.lists(st.integers(1, 300), max_size=100), st.sampled_from([1, 16]))
+def test_memory_is_at_its_peak_with_the_first_batch(lengths: list[int], multiple: int) -> None:
+    budget = Budget(900, 8, multiple)
+    batches = plan_batches(lengths, budget=budget)
+    sizes = [len(batch) * budget.padded(max(lengths[place] for place in batch)) for batch in batches]
+    assert sizes == sorted(sizes, reverse=True)
+
+
 @given(st.lists(st.integers(1, 300), max_size=100))
-def test_batches_go_from_long_to_short(lengths: list[int]) -> None:
-    order = [lengths[place] for batch in plan_batches(lengths, budget=Budget(900, 8)) for place in batch]
-    assert order == sorted(lengths, reverse=True)
+def test_texts_of_like_lengths_share_a_batch(lengths: list[int]) -> None:
+    batches = [[lengths[place] for place in batch] for batch in plan_batches(lengths, budget=Budget(900, 8))]
+    order = sorted(batches, key=lambda batch: (-batch[0], -batch[-1]))
+    assert [length for batch in order for length in batch] == sorted(lengths, reverse=True)
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_an_encoder_of_one_domain_holds_one_experts_weights(tmp_path: Path, fami
     packs = {name: tmp_path / surgery.export_expert(model, name, tmp_path) for name in ("cvd", "skin")}
     encoder = Encoder.load(tiny, experts=packs, engine="torch", precision="fp32", device="cpu")
     encoder.encode_document(TEXTS, domain="cvd")
-    held = encoder._loaded()._model  # type: ignore[attr-defined]
+    held = encoder._engine.get(encoder._load_engine)._model  # type: ignore[attr-defined]
     dense = sum(weight.numel() for weight in surgery.upcycle(tiny).parameters())
     assert sum(weight.numel() for weight in held.parameters()) == dense
     encoder.encode_document(TEXTS, domain="skin")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,6 +49,27 @@ def test_one_changed_weight_of_an_expert_changes_only_its_digest(experts: MoEBer
         True,
         False,
     ]
+
+
+def test_digests_written_as_text_are_read_back_as_they_were(experts: MoEBertModel) -> None:
+    found = surgery.digests(experts)
+    assert Digests.from_text(found.to_text()) == found
+
+
+def test_remembered_digests_are_those_of_the_file_as_it_is_now(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("moe_retrieval.hashing._SETTLED", -1.0)  # remembered at once
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    first = of(folder)
+    assert list((tmp_path / "cache").rglob("hashes/*"))
+    assert of(folder) == first
+    weights = folder / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1  # the last tensors are the pooler's, which no vector needs
+    weights.write_bytes(data)
+    assert of(folder) != first
 
 
 @pytest.mark.parametrize("part", ["attention", "embeddings", "norm"])

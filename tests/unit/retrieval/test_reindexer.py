@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from moe_retrieval import Document, Encoder, Indexer, Moeret, Retriever, Store
-from moe_retrieval.errors import ModelError, StaleDomainError, UnknownDomainError, UsageError
+from moe_retrieval.errors import (
+    ModelError,
+    StaleDomainError,
+    StoreBusyError,
+    StoreError,
+    UnknownDomainError,
+    UsageError,
+)
 from moe_retrieval.retrieval.reindexer import Reindexer
 from moe_retrieval.settings import Settings
 from moe_retrieval.types import Precision
@@ -213,3 +220,114 @@ def test_a_handle_without_a_store_has_the_encoder_of_its_settings(tiny_model: Pa
     moeret = Moeret.open(tmp_path / "none", settings=Settings(model=str(tiny_model)))
     assert moeret.encoder().dim == 32
     assert not (tmp_path / "none").exists()
+
+
+# --- what is reused
+
+
+def test_vectors_that_an_older_generation_still_has_are_not_computed_again(
+    filled: Store, encoder: Encoder, shorter: Encoder
+) -> None:
+    before = entries(filled)
+    Reindexer(filled, encoder=shorter).run()
+    back = Reindexer(filled, encoder=encoder)
+    assert [(plan.encode, plan.reuse) for plan in back.estimate(back.plan())] == [(0, 12), (0, 8)]
+    report = back.run()
+    after = entries(filled)
+    assert (report.encoded, report.chunks) == (0, 20)
+    assert {name: entry.digest for name, entry in after.items()} == {
+        name: entry.digest for name, entry in before.items()
+    }
+
+
+def test_the_estimate_counts_what_a_killed_run_left(filled: Store, shorter: Encoder) -> None:
+    seen: list[int] = []
+
+    def die(_domain: str, count: int) -> None:
+        seen.append(count)
+        raise KeyboardInterrupt
+
+    reindexer = Reindexer(filled, encoder=shorter, window=5)
+    with pytest.raises(KeyboardInterrupt):
+        reindexer.run(domains=["cvd", "skin"], progress=die)
+    cvd, skin = reindexer.estimate(reindexer.plan())
+    assert (cvd.encode, cvd.reuse) == (12 - sum(seen), sum(seen))
+    assert (skin.encode, skin.reuse) == (8, 0)
+    assert cvd.seconds is not None
+    assert cvd.bytes is not None
+    assert cvd.bytes > 12 * 4 * 32
+
+
+def test_the_router_stays_as_it_is_while_the_texts_do(filled: Store, tiny_model: Path, expert: Path) -> None:
+    moeret = Moeret.open(filled.path, settings=Settings(model=str(tiny_model)))
+    before = filled.catalog.latest()
+    moeret.register_expert("cvd", expert)
+    moeret.reindex()
+    after = filled.catalog.latest()
+    assert before is not None
+    assert after is not None
+    assert before.router == after.router != ""
+
+
+def test_the_router_is_fitted_anew_to_another_space(filled: Store, shorter: Encoder) -> None:
+    before = filled.catalog.latest()
+    Reindexer(filled, encoder=shorter).run()
+    after = filled.catalog.latest()
+    assert before is not None
+    assert after is not None
+    assert before.router != after.router
+
+
+# --- what is checked before it is published
+
+
+def test_a_table_that_lost_a_document_is_not_published_and_the_next_run_begins_anew(
+    filled: Store, shorter: Encoder
+) -> None:
+    before = entries(filled)
+
+    def lose(domain: str, _count: int) -> None:
+        table = filled.unpublished(domain, fingerprint=shorter.fingerprint(domain))
+        assert table is not None
+        table.delete_documents(table.documents().keys[:1])
+
+    reindexer = Reindexer(filled, encoder=shorter)
+    with pytest.raises(StoreError, match=r"d_cvd\.g2 holds 11 documents where 12 were to be written"):
+        reindexer.run(progress=lose)
+    assert entries(filled) == before
+    assert filled.unpublished("cvd") is None
+    assert reindexer.run().encoded == 20
+
+
+def test_vectors_of_other_texts_are_not_published(
+    filled: Store, shorter: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = entries(filled)
+    encode, calls = shorter.encode_document, []
+
+    def mixed_up(texts: list[str], *, domain: str) -> np.ndarray:
+        calls.append(len(texts))
+        vectors = encode(texts, domain=domain)
+        return np.roll(vectors, 1, axis=0) if len(calls) == 1 else vectors
+
+    monkeypatch.setattr(shorter, "encode_document", mixed_up)
+    with pytest.raises(StoreError, match="holds vectors that are not those of their texts"):
+        Reindexer(filled, encoder=shorter).run()
+    assert entries(filled) == before
+
+
+def test_a_reindex_is_noted_in_the_generation_it_makes(filled: Store, shorter: Encoder) -> None:
+    Reindexer(filled, encoder=shorter).run()
+    live = filled.catalog.latest()
+    assert live is not None
+    assert live.note == "reindex cvd, skin"
+
+
+def test_while_another_writer_is_at_work_a_plan_can_be_made_but_not_carried_out(
+    filled: Store, shorter: Encoder
+) -> None:
+    reindexer = Reindexer(filled, encoder=shorter)
+    with filled.lease():
+        assert [plan.encode for plan in reindexer.estimate(reindexer.plan())] == [12, 8]
+        with pytest.raises(StoreBusyError):
+            reindexer.run()

@@ -4,67 +4,37 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from index_builders import COUNT, DIM, QUERIES, keys_of, large_table, only, opened, recall, truth, write
 from storage_builders import published, rows_of, unit_vectors
 
+from moe_retrieval import hashing
 from moe_retrieval.errors import BadVectorError
-from moe_retrieval.hashing import document_key
 from moe_retrieval.storage import exact, faiss_build, faiss_index, index, sidecar
 from moe_retrieval.storage.index import build_index, index_info, open_index
 from moe_retrieval.storage.lance_index import LanceIndex
 from moe_retrieval.storage.rows import to_batch
 
 if TYPE_CHECKING:
-    from moe_retrieval.storage.catalog import DomainEntry
-    from moe_retrieval.storage.index import VectorIndex
+    from pathlib import Path
+
     from moe_retrieval.storage.store import Store
     from moe_retrieval.storage.table import Table
-    from moe_retrieval.storage.view import Found, TableView
-
-DIM = 16
-COUNT = 1_500
-QUERIES = unit_vectors(20, dim=DIM, seed=77)
-
-
-def write(table: Table, docs: range, *, seed: int, replaces: bool = False) -> None:
-    rows = [rows_of(f"d{at}", [f"text {at}"])[0] for at in docs]
-    keys = np.array([document_key(f"/corpus/d{at}.txt", f"d{at}") for at in docs]) if replaces else None
-    table.write(to_batch(rows, unit_vectors(len(rows), dim=DIM, seed=seed)), replaces=keys)
 
 
 @pytest.fixture
 def table(store: Store) -> Table:
-    table = store.create_table("cvd", dim=DIM, fingerprint="space-one")
-    write(table, range(COUNT), seed=0)
-    return table
+    return large_table(store)
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Limits so low that a table of this size is a large one."""
-    monkeypatch.setattr(faiss_build, "FLAT_ROWS", 100)
-
-
-def truth(view: TableView, *, k: int = 10, allowed: np.ndarray | None = None) -> list[set[int]]:
-    keys, _ = view.key_vh()
-    scores = QUERIES @ view.vectors().T
-    if allowed is not None:
-        scores[:, ~np.isin(keys, allowed)] = -9
-        k = min(k, len(allowed))
-    return [set(keys[np.argsort(-row)[:k]].tolist()) for row in scores]
-
-
-def recall(found: list[Found], wanted: list[set[int]]) -> float:
-    pairs = zip(found, wanted, strict=True)
-    return float(np.mean([len(set(one.keys.tolist()) & best) / max(1, len(best)) for one, best in pairs]))
-
-
-def opened(store: Store, entry: DomainEntry, notices: list[str] | None = None) -> VectorIndex:
-    notify = (notices if notices is not None else []).append
-    return open_index(store.view(entry), folder=store.indexes_dir, entry=entry, notify=notify)
+    """Limits so low that a table of this size is a large one, which gets a graph."""
+    only(monkeypatch, "HNSW32,SQ8")
 
 
 def test_a_small_table_is_searched_exactly(store: Store, table: Table) -> None:
@@ -83,63 +53,6 @@ def test_scores_are_cosines(store: Store, table: Table) -> None:
     found = opened(store, entry).search(own, k=1)[0]
     assert found.keys.tolist() == [view.key_vh()[0][5]]
     assert found.scores[0] == pytest.approx(1.0, abs=1e-6)
-
-
-@pytest.mark.parametrize("factory", ["HNSW32,SQ8", "HNSW32", "IVF16,SQ8", "Flat"])
-def test_every_kind_of_index_reaches_the_recall_it_reports(
-    store: Store, table: Table, monkeypatch: pytest.MonkeyPatch, factory: str
-) -> None:
-    monkeypatch.setattr(faiss_build, "factories", lambda _: (factory,))
-    entry = published(store, table)
-    info = build_index(store.view(entry), folder=store.indexes_dir, entry=entry, recall=0.95)
-    assert info.factory == factory
-    assert info.recall_at_10 is not None
-    assert info.recall_at_10 >= 0.95
-    searched = opened(store, entry)
-    assert recall(searched.search(QUERIES, k=10), truth(store.view(entry))) >= 0.9
-    assert len(searched.search(QUERIES[:1], k=COUNT + 50)[0].keys) == COUNT
-
-
-def test_vectors_that_compression_would_blur_are_kept_whole(
-    store: Store, table: Table, small: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    close = unit_vectors(1, dim=DIM) + 1e-4 * unit_vectors(COUNT, dim=DIM, seed=9)
-    close[0] = -close[0]  # so that the range of each dimension is wide, and eight bits of it are coarse
-    close /= np.linalg.norm(close, axis=1, keepdims=True)
-    rows = [rows_of(f"c{at}", ["x"])[0] for at in range(COUNT)]
-    near = store.create_table("copd", dim=DIM, fingerprint="space-one")
-    near.write(to_batch(rows, close))
-    entry = published(store, near)
-    built: list[str] = []
-    real = faiss_build._filled
-    monkeypatch.setattr(faiss_build, "_filled", lambda view, kind: (built.append(kind), real(view, kind))[1])
-    assert build_index(store.view(entry), folder=store.indexes_dir, entry=entry).factory == "HNSW32"
-    assert built == ["SQ8", "HNSW32"]
-
-
-def test_a_recall_out_of_reach_falls_back_to_the_next_kind_and_is_said(
-    store: Store, table: Table, small: None
-) -> None:
-    entry = published(store, table)
-    info = build_index(store.view(entry), folder=store.indexes_dir, entry=entry, recall=1.01)
-    assert info.factory == "HNSW32"
-    assert "below 1.01" in info.notice
-
-
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 1.0])
-@pytest.mark.parametrize("factory", ["Flat", "HNSW32,SQ8", "IVF16,SQ8"])
-def test_a_choice_of_keys_is_kept_to_and_used_up(
-    store: Store, table: Table, monkeypatch: pytest.MonkeyPatch, factory: str, share: float
-) -> None:
-    monkeypatch.setattr(faiss_build, "factories", lambda _: (factory,))
-    monkeypatch.setattr(faiss_index, "_FEW_ALLOWED", 20)
-    entry = published(store, table)
-    view = store.view(entry)
-    allowed = view.key_vh()[0][: int(share * COUNT)]
-    found = opened(store, entry).search(QUERIES, k=10, allowed=allowed)
-    assert all(len(one.keys) == min(10, len(allowed)) for one in found)
-    assert np.isin(np.concatenate([one.keys for one in found]), allowed).all()
-    assert recall(found, truth(view, allowed=allowed)) >= (0.9 if len(allowed) else 0.0)
 
 
 def test_keys_that_are_not_in_the_table_are_not_found(store: Store, table: Table) -> None:
@@ -165,7 +78,7 @@ def test_equal_vectors_are_in_the_order_of_their_keys_wherever_the_cut_falls(sto
 
 
 def test_rows_are_fetched_by_the_offsets_an_index_gives(store: Store, table: Table) -> None:
-    table.delete_documents(np.array([document_key(f"/corpus/d{at}.txt", f"d{at}") for at in (3, 700)]))
+    table.delete_documents(keys_of((3, 700)))
     entry = published(store, table)
     view, searched = store.view(entry), opened(store, entry)
     keys = searched.search(QUERIES[:1], k=10)[0].keys
@@ -182,7 +95,7 @@ def test_rows_written_after_the_index_was_built_are_found_and_gone_ones_are_not(
     build_index(store.view(first), folder=store.indexes_dir, entry=first)
     write(table, range(COUNT, COUNT + 40), seed=5)
     write(table, range(200, 230), seed=6, replaces=True)
-    table.delete_documents(np.array([document_key(f"/corpus/d{at}.txt", f"d{at}") for at in range(50)]))
+    table.delete_documents(keys_of(range(50)))
     table.maintain()
     entry = published(store, table)
     view, searched = store.view(entry), opened(store, entry)
@@ -197,30 +110,16 @@ def test_rows_written_after_the_index_was_built_are_found_and_gone_ones_are_not(
     assert fresh.num_rows == 10
 
 
-def test_a_small_change_does_not_rebuild_a_large_index_and_a_large_one_does(
-    store: Store, table: Table, small: None
-) -> None:
-    first = published(store, table)
-    built = build_index(store.view(first), folder=store.indexes_dir, entry=first)
-    write(table, range(COUNT, COUNT + 20), seed=5)
-    second = published(store, table)
-    kept = build_index(store.view(second), folder=store.indexes_dir, entry=second)
-    assert (kept.rows, kept.tail) == (built.rows, 20)
-    write(table, range(COUNT + 20, COUNT + 400), seed=6)
-    third = published(store, table)
-    assert build_index(store.view(third), folder=store.indexes_dir, entry=third).rows == COUNT + 400
-
-
 def test_an_index_of_the_same_content_is_not_built_twice(store: Store, table: Table) -> None:
     entry = published(store, table)
     build_index(store.view(entry), folder=store.indexes_dir, entry=entry)
     before = {path.name: path.stat().st_mtime_ns for path in store.indexes_dir.iterdir()}
     build_index(store.view(entry), folder=store.indexes_dir, entry=entry)
     assert {path.name: path.stat().st_mtime_ns for path in store.indexes_dir.iterdir()} == before
-    assert sorted(path.suffix for path in store.indexes_dir.iterdir()) == [".faiss", ".json", ".npz"]
+    assert sorted(path.suffix for path in store.indexes_dir.iterdir()) == [".faiss", ".json", ".npy"]
 
 
-@pytest.mark.parametrize("suffix", [".faiss", ".npz", ".json"])
+@pytest.mark.parametrize("suffix", [".faiss", ".npy", ".json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_a_damaged_index_file_is_never_believed(store: Store, table: Table, suffix: str, damage: str) -> None:
     entry = published(store, table)
@@ -384,3 +283,80 @@ def test_opening_a_sound_index_reads_no_vectors_of_the_table(
     searched = open_index(view, folder=store.indexes_dir, entry=entry, notify=pytest.fail)
     assert len(searched.search(QUERIES[:1], k=3)[0].keys) == 3
     assert "faiss" in sys.modules
+
+
+def test_an_unchanged_file_is_hashed_once_and_a_changed_one_is_never_searched(
+    store: Store, table: Table, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hashing, "_SETTLED", -1.0)
+    entry = published(store, table)
+    build_index(store.view(entry), folder=store.indexes_dir, entry=entry)
+    opened(store, entry)
+    with monkeypatch.context() as once:
+        once.setattr(hashing, "file_sha256", lambda _: pytest.fail("it was hashed again"))
+        assert opened(store, entry).info.engine == "faiss"
+    for path in [*store.indexes_dir.glob("*.faiss"), *store.indexes_dir.glob("*.npy")]:
+        with path.open("r+b") as stream:
+            stream.seek(path.stat().st_size // 2)
+            byte = stream.read(1)
+            stream.seek(-1, 1)
+            stream.write(bytes([byte[0] ^ 1]))
+        notices: list[str] = []
+        with monkeypatch.context() as watched:
+            watched.setattr(faiss_index, "FaissIndex", lambda *_, **__: pytest.fail("it was searched"))
+            watched.setattr(index, "_REBUILD_ON_OPEN", 0)
+            assert opened(store, entry, notices).info.engine == "lance"
+        assert "is damaged" in notices[0]
+        assert opened(store, entry).info.engine == "faiss"
+
+
+def test_another_version_of_the_same_content_is_noted_so_that_opening_reads_no_keys(
+    store: Store, table: Table, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for start in (COUNT, COUNT + 5):
+        write(table, range(start, start + 5), seed=start)
+    first = published(store, table)
+    build_index(store.view(first), folder=store.indexes_dir, entry=first)
+    table.maintain()
+    entry = published(store, table)
+    assert (entry.digest, entry.version > first.version) == (first.digest, True)
+    monkeypatch.setattr(faiss_build, "filled", lambda *_: pytest.fail("built again"))
+    build_index(store.view(entry), folder=store.indexes_dir, entry=entry)
+    view = store.view(entry)
+    monkeypatch.setattr(type(view), "key_vh", lambda _: pytest.fail("read the keys"))
+    searched = open_index(view, folder=store.indexes_dir, entry=entry, notify=pytest.fail)
+    keys = searched.search(QUERIES[:1], k=10)[0].keys
+    offsets = searched.offsets(keys)
+    assert offsets is not None
+    assert view.take(offsets, columns=["key"])["key"].to_pylist() == keys.tolist()
+
+
+def test_files_that_a_writer_changed_while_they_were_opened_are_opened_again(
+    store: Store, table: Table, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = published(store, table)
+    view = store.view(entry)
+    build_index(view, folder=store.indexes_dir, entry=entry)
+    real, calls = sidecar.read_all, []
+
+    def stale_at_first(folder: Path) -> list[sidecar.Sidecar]:
+        found = real(folder)
+        calls.append(folder)
+        return [replace(one, rows_sha256="0" * 64) for one in found] if len(calls) == 1 else found
+
+    monkeypatch.setattr(sidecar, "read_all", stale_at_first)
+    assert open_index(view, folder=store.indexes_dir, entry=entry, notify=pytest.fail).info.engine == "faiss"
+
+
+def test_index_files_of_the_older_layout_are_passed_over_and_superseded(store: Store, table: Table) -> None:
+    entry = published(store, table)
+    view = store.view(entry)
+    build_index(view, folder=store.indexes_dir, entry=entry)
+    one = replace(sidecar.read_all(store.indexes_dir)[0], layout=1, version=99)
+    for path in list(store.indexes_dir.iterdir()):
+        path.rename(path.with_name(f"{one.name}{path.suffix}".replace(".npy", ".npz")))
+    (store.indexes_dir / f"{one.name}.json").unlink()
+    sidecar.write(store.indexes_dir, one)
+    assert index_info(store.indexes_dir, entry) is None
+    assert build_index(view, folder=store.indexes_dir, entry=entry).rows == COUNT
+    assert sorted(path.suffix for path in store.indexes_dir.iterdir()) == [".faiss", ".json", ".npy"]

@@ -1,0 +1,146 @@
+"""Whichever write of `moeret index` or `moeret reindex` fails, once or from then on: the run ends with a sentence,
+the store opens, what was published is there, and the same command completes the work.
+
+The long form fails every write in turn, with ENOSPC and EIO (an hour on two cores):
+    pytest -m slow tests/faults
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.scene import Scene, answered, documents, live, run_again, same_rows
+
+if TYPE_CHECKING:
+    from tests.faults.faults import Ending, FailingProcess
+    from tests.faults.scene import Documents
+
+VERBS = ("index", "reindex", "move")
+EVERY = 61
+"""Of how many writes the short form fails one."""
+
+
+def test_the_writes_of_every_library_are_counted(
+    failing: FailingProcess, scene: Scene, tmp_path: Path
+) -> None:
+    store = scene.copy("counted")
+    log = tmp_path / "log"
+    done = failing.run(scene.command("index", store), below=store, log=log)
+    assert done.code == 0, done.err
+    lines = [line.split(" ", 1) for line in log.read_text().splitlines()]
+    assert done.calls == len(lines) > 100
+    counted = {(what, folder_of(Path(place).relative_to(store))) for what, place in lines}
+    lance = {"data", "_deletions", "_indices", "_transactions", "_versions"}
+    assert counted >= {(what, folder) for what in ("create", "write") for folder in lance}
+    assert counted >= {("rename", "data"), ("link", "_versions")}
+    assert counted >= {(what, "indexes") for what in ("write", "close", "sync", "rename")}
+    assert counted >= {("write", "catalog"), ("link", "catalog"), ("rename", "routers"), ("write", "lock")}
+
+
+def folder_of(place: Path) -> str:
+    """Which kind of file it is: the folder it lies in, of a table or of the store."""
+    return place.parts[2 if place.parts[0] == "tables" and len(place.parts) > 2 else 0] if place.parts else ""
+
+
+def outcome(verb: str, done: Ending, scene: Scene, store: Path) -> None:
+    """What a failed write came to: success with all the work done, or a sentence with the old and new rows."""
+    found = documents(store)
+    assert "this should not have happened" not in done.err, done.err
+    assert "Traceback" not in done.err, done.err
+    if done.code == 0:
+        assert_same(found, scene.after[verb])
+        return
+    assert done.code in (1, 4), done.err
+    assert "moeret: error: " in done.err
+    assert "next: " in done.err
+    assert_nothing_lost(found, scene.before, scene.after[verb])
+
+
+def assert_same(found: Documents, wanted: Documents) -> None:
+    assert found.keys() == wanted.keys()
+    assert [name for name, rows in found.items() if not same_rows(rows, wanted[name])] == []
+
+
+def assert_nothing_lost(found: Documents, before: Documents, after: Documents) -> None:
+    """Every document is as it was or as it is to be, and none is gone that is to stay, or there twice."""
+    for name, rows in found.items():
+        assert any(same_rows(rows, one[name]) for one in (before, after) if name in one), name
+    ids = {doc for _, doc in found}
+    stay = {doc for _, doc in before} & {doc for _, doc in after}
+    assert stay <= ids
+
+
+def assert_answers(found: dict[str, list[tuple[str, float]]], wanted: dict[str, list[tuple[str, float]]]) -> None:
+    for asked, hits in wanted.items():
+        assert [chunk for chunk, _ in found[asked]] == [chunk for chunk, _ in hits], asked
+        assert [score for _, score in found[asked]] == pytest.approx([score for _, score in hits], abs=1e-5)
+
+
+def fail(
+    verb: str, which: int, code: int, failing: FailingProcess, scene: Scene, *, for_good: bool
+) -> bool:
+    """Make one write of a run fail; whether the run came so far. Then carry the run to its end."""
+    store = scene.copy(f"store-{verb}-{which}-{code}-{for_good}")
+    number = live(store).number
+    done = failing.run(
+        scene.command(verb, store), below=store, which=which, code=code, for_good=for_good
+    )
+    try:
+        _judge(verb, done, scene, store, number)
+    except AssertionError as error:
+        error.add_note(f"write {which} of {verb} failed with {os.strerror(code)}: {done.failed}\n{done.err}")
+        raise
+    shutil.rmtree(store)
+    return bool(done.failed)
+
+
+def _judge(verb: str, done: Ending, scene: Scene, store: Path, number: int) -> None:
+    assert live(store).number >= number
+    outcome(verb, done, scene, store)
+    assert set(answered(store)) == set(scene.answers[verb])
+    again = run_again(scene.command(verb, store))
+    assert again.code == 0, again.err
+    assert_same(documents(store), scene.after[verb])
+    assert_answers(answered(store), scene.answers[verb])
+
+
+@pytest.mark.parametrize("for_good", [False, True], ids=["once", "for-good"])
+@pytest.mark.parametrize("verb", ["index", "reindex"])
+def test_a_failing_write_loses_nothing_and_the_run_can_be_gone_on_with(
+    failing: FailingProcess, scene: Scene, verb: str, *, for_good: bool
+) -> None:
+    code = errno.ENOSPC if for_good else errno.EIO
+    which = 5 + 17 * for_good
+    while fail(verb, which, code, failing, scene, for_good=for_good):
+        which += EVERY
+    assert which > EVERY
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("for_good", [False, True], ids=["once", "for-good"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=["ENOSPC", "EIO"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_failing_write_at_all_loses_anything(
+    failing: FailingProcess, scene: Scene, verb: str, code: int, *, for_good: bool
+) -> None:
+    which = 1
+    while fail(verb, which, code, failing, scene, for_good=for_good):
+        which += 1
+    assert which > 100
+
+
+@pytest.mark.parametrize("verb", ["index", "reindex"])
+def test_a_full_disk_is_called_so(failing: FailingProcess, scene: Scene, verb: str) -> None:
+    for which in (3, 60, 200):
+        store = scene.copy(f"full-{verb}-{which}")
+        command = scene.command(verb, store)
+        done = failing.run(command, below=store, which=which, code=errno.ENOSPC, for_good=True)
+        assert done.code == 1
+        assert "the disk is full" in done.err, (done.failed, done.err)
+        assert "next: free some space and run it again" in done.err

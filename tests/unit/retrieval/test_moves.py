@@ -1,0 +1,90 @@
+"""A run that died while it moved documents: whatever comes next, each document has one home."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from moe_retrieval import Document, Encoder, Indexer, Store
+from moe_retrieval.corpus.changes import KnownDocuments
+from moe_retrieval.retrieval.indexer import IndexOptions
+from moe_retrieval.retrieval.moves import unfinished_moves, without
+
+MOVED = Document("a", "aspirin for the heart")
+OTHER = Document("b", "light on the skin")
+
+
+class PowerCutError(Exception):
+    """The process is gone: nothing catches this."""
+
+
+def homes(store: Store) -> dict[str, list[str]]:
+    """Domains of every document in the live generation, by its id."""
+    live = store.catalog.latest()
+    assert live is not None
+    found: dict[str, list[str]] = {}
+    for domain, entry in live.domains.items():
+        for batch in store.view(entry).batches(("doc_id",)):
+            for name in batch["doc_id"].to_pylist():
+                found.setdefault(name, []).append(domain)
+    return found
+
+
+@pytest.fixture
+def dying(store: Store, encoder: Encoder) -> Indexer:
+    """The indexer of a store in whose last run "a" was written to skin, and not yet taken from cvd."""
+
+    def documents() -> Iterator[Document]:
+        yield MOVED
+        raise PowerCutError
+
+    indexer = Indexer(store, encoder=encoder, options=IndexOptions(window=1))
+    indexer.index([MOVED], domain="cvd")
+    indexer.index([OTHER], domain="skin")
+    with pytest.raises(PowerCutError):
+        indexer.index(documents(), domain="skin")
+    return indexer
+
+
+def test_a_run_on_other_documents_finishes_the_move(store: Store, dying: Indexer) -> None:
+    dying.index([Document("b", "sun on the skin")], domain="skin")
+    assert homes(store) == {"a": ["skin"], "b": ["skin"]}
+
+
+def test_the_same_run_again_encodes_nothing(store: Store, dying: Indexer) -> None:
+    report = dying.index([MOVED], domain="skin")
+    assert (report.encoded, report.unchanged) == (0, 1)
+    assert homes(store) == {"a": ["skin"], "b": ["skin"]}
+
+
+def test_it_can_move_back(store: Store, dying: Indexer) -> None:
+    dying.index([MOVED], domain="cvd")
+    assert homes(store) == {"a": ["cvd"], "b": ["skin"]}
+
+
+def test_a_dry_run_leaves_it_where_it_is(store: Store, dying: Indexer) -> None:
+    dying.index([MOVED], domain="skin", dry_run=True)
+    assert homes(store) == {"a": ["cvd"], "b": ["skin"]}
+
+
+def known(domain: str, keys: list[int], *, torn: tuple[int, ...] = ()) -> KnownDocuments:
+    complete = np.array([key not in torn for key in keys])
+    return KnownDocuments(
+        domain, keys=np.array(keys, np.int64), hashes=np.zeros(len(keys), np.int64), complete=complete
+    )
+
+
+def test_a_copy_in_parts_goes_and_the_live_one_stays() -> None:
+    tables = [known("cvd", [1, 2]), known("skin", [2, 3], torn=(2,))]
+    live = {"cvd": np.array([1, 2], np.int64), "skin": np.array([3], np.int64)}
+    assert unfinished_moves(tables, published=live.__getitem__) == {"cvd": [], "skin": [2]}
+
+
+def test_nobody_asks_for_the_live_documents_where_none_is_doubled() -> None:
+    assert unfinished_moves([known("cvd", [1]), known("skin", [2])], published={}.__getitem__) == {}
+
+
+def test_what_left_a_domain_is_not_known_there_any_more() -> None:
+    assert without(known("cvd", [1, 2, 3]), [2]).keys.tolist() == [1, 3]
