@@ -41,12 +41,6 @@ def chunk_id(doc_key: int, ordinal: int) -> str:
     return f"{doc_key:016x}.{ordinal}"
 
 
-def file_state(path: Path) -> tuple[int, ...]:
-    """What changes when a file does, as far as its folder tells: inode, size, time of the last change."""
-    found = path.stat()
-    return (found.st_ino, found.st_size, found.st_mtime_ns)
-
-
 def file_sha256(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
     with path.open("rb") as stream:

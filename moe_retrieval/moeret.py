@@ -6,22 +6,22 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from moe_retrieval import domain_changes, generations
 from moe_retrieval.corpus.readers import read_corpus, scope_of
 from moe_retrieval.errors import NothingFoundError
-from moe_retrieval.generations import live_generation
-from moe_retrieval.opening import chunker_for, encoder_choice, index_options, indexing, open_store
-from moe_retrieval.renaming import rename_domain
+from moe_retrieval.opening import (
+    chunker_for,
+    encoder_choice,
+    index_options,
+    indexing,
+    open_reindexer,
+    open_store,
+)
 from moe_retrieval.retrieval import candidates, pinned
 from moe_retrieval.retrieval.context import Assembly, build_context
 from moe_retrieval.retrieval.indexer import Indexer
-from moe_retrieval.retrieval.rechunk import ChunkSizes
-from moe_retrieval.retrieval.reindexer import Reindexer
 from moe_retrieval.retrieval.retriever import Answer, Retriever
 from moe_retrieval.settings import Settings, load_settings
-from moe_retrieval.status import Status, status_of
 from moe_retrieval.storage.engine import prepare_searching, prepare_writing
-from moe_retrieval.storage.gc import collect
 from moe_retrieval.storage.place import is_url
 from moe_retrieval.storage.store import Store
 from moe_retrieval.types import ContextFormat, Mode
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from moe_retrieval.filters import Filter
     from moe_retrieval.generations import Past, Rollback
     from moe_retrieval.renaming import Renaming
+    from moe_retrieval.retrieval.reindexer import Reindexer
+    from moe_retrieval.status import Status
     from moe_retrieval.storage.gc import GcReport
     from moe_retrieval.types import Context, Document, IndexReport
 
@@ -91,9 +93,10 @@ class Moeret:
     def retriever(self) -> Retriever:
         """Answers queries; holds the loaded encoder and the open tables."""
         if self._retriever is None:
+            store = self.store  # which may be missing
             prepare_searching()
             self._retriever = Retriever(
-                self.store, choice=encoder_choice(self.settings), loaded=self._writer, notify=self.notify
+                store, choice=encoder_choice(self.settings), loaded=self._writer, notify=self.notify
             )
         return self._retriever
 
@@ -192,17 +195,7 @@ class Moeret:
 
     def reindexer(self) -> Reindexer:
         """What brings the store to the encoder of the settings, with registered candidates in place."""
-        live = live_generation(self.store)
-        encoder = pinned.reindexing_encoder(
-            self.store, live, encoder_choice(self.settings), notify=self.notify
-        )
-        return Reindexer(
-            self.store,
-            encoder=encoder,
-            indexing=indexing(self.settings),
-            sizes=ChunkSizes(self.settings.chunk_tokens, self.settings.chunk_overlap),
-            notify=self.notify,
-        )
+        return open_reindexer(self.store, self.settings, notify=self.notify)
 
     def reindex(
         self,
@@ -227,14 +220,21 @@ class Moeret:
 
     def status(self) -> Status:
         """The live generation: its domains, their experts and indexes."""
+        from moe_retrieval.generations import live_generation
+        from moe_retrieval.status import status_of
+
         return status_of(self.store, live_generation(self.store))
 
     def history(self) -> tuple[Past, ...]:
         """The generations of the store, newest last; see `generations.history`."""
+        from moe_retrieval import generations
+
         return generations.history(self.store)
 
     def rollback(self, generation: int | None = None, *, dry_run: bool = False) -> Rollback:
         """Publish the content of an older generation again; see `generations.roll_back`."""
+        from moe_retrieval import generations
+
         return generations.roll_back(
             self.store,
             encoder_choice(self.settings),
@@ -245,14 +245,20 @@ class Moeret:
 
     def gc(self, *, keep: int = 3, dry_run: bool = False) -> GcReport:
         """Remove old generations and what only they needed; see `storage.gc.collect`."""
+        from moe_retrieval.storage.gc import collect
+
         return collect(self.store, keep=keep, dry_run=dry_run)
 
     def describe(self, domain: str, description: str) -> None:
         """Set the description of a domain."""
+        from moe_retrieval import domain_changes
+
         domain_changes.describe(self.store, domain, description)
 
     def rename_domain(self, old: str, new: str, *, dry_run: bool = False) -> Renaming:
         """Call a domain something else; see `renaming.rename_domain`."""
+        from moe_retrieval.renaming import rename_domain
+
         return rename_domain(self.store, encoder_choice(self.settings), old, new=new, dry_run=dry_run)
 
     def remove_domain(self, domain: str) -> int:
@@ -260,6 +266,8 @@ class Moeret:
 
         Of a domain that has only a candidate, that is forgotten.
         """
+        from moe_retrieval import domain_changes
+
         return domain_changes.remove(self.store, domain, encoder=self.encoder())
 
     def encoder(self) -> Encoder:
@@ -282,11 +290,9 @@ class Moeret:
             return False
 
     def _indexer(self, store: Store) -> Indexer:
-        settings = self.settings
-        encoder = pinned.writing_encoder(
-            store, store.catalog.latest(), encoder_choice(self.settings), notify=self.notify
-        )
+        settings, live = self.settings, store.catalog.latest()
+        encoder = pinned.writing_encoder(store, live, encoder_choice(settings), notify=self.notify)
         candidates.take_in_packs(store, encoder)
         self._writer = encoder
-        chunker, options = chunker_for(encoder, settings), index_options(settings)
+        chunker, options = chunker_for(encoder, settings, live), index_options(settings)
         return Indexer(store, encoder=encoder, chunker=chunker, options=options)

@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING
 from moe_retrieval.corpus.chunking import Chunker
 from moe_retrieval.engines.packaged import expert_folders
 from moe_retrieval.retrieval.indexer import IndexOptions
-from moe_retrieval.retrieval.pinned import EncoderChoice
+from moe_retrieval.retrieval.pinned import EncoderChoice, reindexing_encoder
 from moe_retrieval.retrieval.publisher import Indexing
+from moe_retrieval.retrieval.rechunk import ChunkSizes, recorded_sizes
 from moe_retrieval.storage.store import Store
 from moe_retrieval.types import Durability
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from moe_retrieval.encoder import Encoder
+    from moe_retrieval.retrieval.reindexer import Reindexer
     from moe_retrieval.settings import Settings
+    from moe_retrieval.storage.catalog import Generation
 
 
 def open_store(settings: Settings, *, create: bool = False) -> Store:
@@ -43,12 +48,14 @@ def encoder_choice(settings: Settings) -> EncoderChoice:
     )
 
 
-def chunker_for(encoder: Encoder, settings: Settings) -> Chunker:
-    """The chunker of a run: chunks of as many tokens as the encoder takes, or as the settings say."""
+def chunker_for(encoder: Encoder, settings: Settings, live: Generation | None) -> Chunker:
+    """The chunker of a run: as the settings say, else as the store was cut, so that what did not change costs
+    nothing; in a new store, chunks of as many tokens as the encoder takes.
+    """
+    asked = ChunkSizes(settings.chunk_tokens, settings.chunk_overlap)
+    sizes = asked if asked.given else recorded_sizes(live)
     return Chunker(
-        encoder.count_tokens,
-        max_tokens=settings.chunk_tokens or encoder.token_limit,
-        overlap=settings.chunk_overlap,
+        encoder.count_tokens, max_tokens=sizes.tokens or encoder.token_limit, overlap=sizes.overlap
     )
 
 
@@ -60,3 +67,18 @@ def index_options(settings: Settings) -> IndexOptions:
 def indexing(settings: Settings) -> Indexing:
     """How search structures are built."""
     return Indexing(recall=settings.recall)
+
+
+def open_reindexer(store: Store, settings: Settings, *, notify: Callable[[str], None]) -> Reindexer:
+    """What brings a store to the encoder of the settings, with registered candidates in place."""
+    from moe_retrieval.generations import live_generation
+    from moe_retrieval.retrieval.reindexer import Reindexer
+
+    live = live_generation(store)
+    return Reindexer(
+        store,
+        encoder=reindexing_encoder(store, live, encoder_choice(settings), notify=notify),
+        indexing=indexing(settings),
+        sizes=ChunkSizes(settings.chunk_tokens, settings.chunk_overlap),
+        notify=notify,
+    )

@@ -10,6 +10,7 @@ import contextlib
 import http.server
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -57,6 +58,11 @@ class ObjectServer:
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_REGION": "us-east-1",
         }
+
+
+def prefix_for(request: pytest.FixtureRequest) -> str:
+    """A prefix of a bucket that no other test uses."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", request.node.name)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from moe_retrieval.opening import indexing
 from moe_retrieval.retrieval.publisher import build_indexes, publish, republish
 from moe_retrieval.retrieval.routing import load_router
 from moe_retrieval.storage import sidecar, sums
+from moe_retrieval.storage.durability import file_faults
 from moe_retrieval.storage.health import health_of, wrong_files
 from moe_retrieval.storage.readers import Readers
 from moe_retrieval.storage.scrub import scrub
@@ -178,7 +179,7 @@ class _Repair:
         stems = {PurePosixPath(name).stem for name in self.damaged if name.startswith(f"{INDEXES}/")}
         for stem in sorted(stems):
             for suffix in _INDEX_FILES:
-                self.store.place.remove(f"{INDEXES}/{stem}{suffix}")
+                self._remove(f"{stem}{suffix}")
             yield f"the damaged index {stem} was removed"
         for entry in self.entries.values():
             for problem in index_problems(self.store, entry):
@@ -187,6 +188,12 @@ class _Repair:
         build_indexes(self.store, self.entries, indexing=indexing(self.moeret.settings))
         for stem in sorted(self._descriptions() - before):
             yield f"the index {stem} was built"
+
+    def _remove(self, name: str) -> None:
+        """An index file, and of a store in a bucket what is kept of it here."""
+        self.store.place.remove(f"{INDEXES}/{name}")
+        with file_faults(f"delete {name}"):
+            (self.store.indexes_dir / name).unlink(missing_ok=True)
 
     def _descriptions(self) -> set[str]:
         return {one.name for one in sidecar.read_all(self.store.indexes_dir)}

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from moe_retrieval.doctor.findings import Finding
 from moe_retrieval.errors import MoeretError
+from moe_retrieval.storage import sidecar
 from moe_retrieval.storage.health import health_of, wrong_files
 from moe_retrieval.storage.index import faiss_installed, index_info
 from moe_retrieval.storage.shared_indexes import bring_descriptions
+from moe_retrieval.storage.stock import INDEXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,19 +87,19 @@ def _vector_index(store: Store, domain: str, entry: DomainEntry) -> Iterator[Fin
 
 def index_problems(store: Store, entry: DomainEntry) -> Iterator[str]:
     """What is wrong with the index files of exactly this content, as far as their sizes tell."""
-    from moe_retrieval.storage import sidecar
-
+    present = set(store.place.names(INDEXES))
     for one in sidecar.read_all(store.indexes_dir):
         if one.digest != entry.digest or one.table != entry.table:
             continue
         if one.rows != entry.rows:
             yield f"the index {one.name} holds {one.rows:,} of {entry.rows:,} chunks"
-        for suffix in one.files:
-            path = store.indexes_dir / f"{one.name}{suffix}"
-            if not path.is_file():
-                yield f"indexes/{path.name} is missing"
-            elif suffix == sidecar.INDEX and path.stat().st_size != one.bytes:
-                yield f"indexes/{path.name} has {path.stat().st_size} bytes, {one.bytes} were written"
+        for name in (f"{one.name}{suffix}" for suffix in one.files):
+            if name not in present:
+                yield f"{INDEXES}/{name} is missing"
+            elif (
+                name.endswith(sidecar.INDEX) and (size := store.place.size(f"{INDEXES}/{name}")) != one.bytes
+            ):
+                yield f"{INDEXES}/{name} has {size} bytes, {one.bytes} were written"
 
 
 def is_long(tail: int, rows: int) -> bool:

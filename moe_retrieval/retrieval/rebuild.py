@@ -103,10 +103,9 @@ class Rebuild:
 
     def _stored(self) -> dict[int, tuple[int, bool]]:
         """Content hash and completeness of each document that a killed run left in the new table."""
-        found = self.store.unpublished(self.plan.domain, fingerprint=self.plan.target)
+        found = self._unfinished()
         if found is None:
             return {}
-        self._made = found
         keys, hashes, complete = found.documents()
         values = zip(hashes.tolist(), complete.tolist(), strict=True)
         return dict(zip(keys.tolist(), values, strict=True))
@@ -166,15 +165,21 @@ class Rebuild:
 
     # --- writing ------------------------------------------------------------------------------------------
 
-    def _table(self) -> Table:
-        """The new table: the one that a killed run left, or an empty one."""
+    def _unfinished(self) -> Table | None:
+        """The new table as a killed run left it."""
         if self._made is None:
             self._made = self.store.unpublished(self.plan.domain, fingerprint=self.plan.target)
-        if self._made is None:
-            self._made = self.store.create_table(
-                self.plan.domain, dim=self.encoder.dim, fingerprint=self.plan.target
-            )
+            if self._made is not None and self.progress and (rows := self._made.rows):
+                self.progress(self.plan.domain, rows)
         return self._made
+
+    def _table(self) -> Table:
+        """The new table: the one that a killed run left, or an empty one."""
+        table = self._unfinished() or self.store.create_table(
+            self.plan.domain, dim=self.encoder.dim, fingerprint=self.plan.target
+        )
+        self._made = table
+        return table
 
     def _write(self, batch: pa.RecordBatch, *, replaces: np.ndarray | None = None) -> None:
         table = self._table()

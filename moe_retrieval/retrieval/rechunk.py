@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from moe_retrieval.encoder import Encoder
-    from moe_retrieval.storage.catalog import DomainEntry
+    from moe_retrieval.storage.catalog import DomainEntry, Generation
     from moe_retrieval.storage.store import Store
     from moe_retrieval.storage.view import TableView
 
@@ -84,6 +84,14 @@ def new_chunker(recorded: str, sizes: ChunkSizes, *, encoder: Encoder) -> Chunke
     overlap = sizes.overlap if sizes.given else cuts[-1].overlap
     chunker = Chunker(encoder.count_tokens, max_tokens=tokens, overlap=overlap)
     return None if chunker.identity == recorded else chunker
+
+
+def recorded_sizes(live: Generation | None) -> ChunkSizes:
+    """The sizes that all domains were last cut with; none where they differ, or nothing is stored yet."""
+    entries = live.domains.values() if live else ()
+    cuts = {Cut.parse(parts_of(entry.chunking)[-1]) for entry in entries if entry.chunking}
+    cut = cuts.pop() if len(cuts) == 1 else None
+    return ChunkSizes(cut.tokens, cut.overlap) if cut else ChunkSizes()
 
 
 def chunkings_of(store: Store, domain: str, entry: DomainEntry) -> tuple[str, ...]:

@@ -92,7 +92,8 @@ class Reindexer:
         not embedded again.
 
         Readers see the old tables until the last one is ready and checked, then all new ones at once.
-        `progress` is called with the domain and the chunks just written, after every batch.
+        `progress` is called with the domain and the chunks just written, after every batch, and first with
+        those that a killed run wrote.
 
         Raises:
             StoreError: a new table is not what it was to be; the live ones are untouched.

@@ -11,6 +11,7 @@ from moe_retrieval.hashing import hash63
 from moe_retrieval.storage.digest import digest_of
 from moe_retrieval.storage.lookup import distinct, places
 from moe_retrieval.storage.rows import CONTENT, VECTOR, to_numpy
+from moe_retrieval.storage.table_files import folder_of
 from moe_retrieval.types import Precision
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def verify(
         or _vectors(view, entry, check)
     )
     if reason:
-        store.place.remove_tree(f"tables/{entry.table}.lance")
+        store.place.remove_tree(folder_of(entry.table))
         raise StoreError(
             f"the new table {entry.table} {reason}; it was removed, and the live table is untouched",
             hint="run moeret reindex again; if it stays, moeret doctor",

@@ -12,6 +12,7 @@ import ctypes
 import errno
 import os
 import secrets
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NEXT_TO_NOTHING = 1 << 20  # bytes
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 
 
@@ -39,6 +41,19 @@ def file_error(error: OSError, *, doing: str) -> StoreError:
         )
     reason = error.strerror or type(error).__name__
     return StoreError(f"could not {doing}: {reason}{place}", hint="check the disk and run it again")
+
+
+def cut_short(path: Path, *, doing: str) -> StoreError:
+    """The error for a file whose last bytes are missing although nobody heard of a failed write.
+
+    So it is where a library does not look at how closing a file ended.
+    """
+    if shutil.disk_usage(path.parent).free < _NEXT_TO_NOTHING:
+        return file_error(OSError(errno.ENOSPC, "", str(path)), doing=doing)
+    return StoreError(
+        f"could not {doing}: {path.name} did not reach the disk whole",
+        hint="check the disk and its free space, then run it again",
+    )
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import re
 import sys
 import threading
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from moe_retrieval.errors import (
@@ -109,8 +110,9 @@ def prepare_searching() -> None:
     prepare_indexing()
 
 
+@cache
 def prepare_indexing() -> None:
-    """Import FAISS beside other work: a run that encodes rows indexes them at its end."""
+    """Import FAISS beside other work, once: a run that encodes rows indexes them at its end."""
     if "faiss" not in sys.modules and importlib.util.find_spec("faiss") is not None:
         _import_aside("faiss")
 

@@ -11,7 +11,7 @@ import numpy as np
 from moe_retrieval.errors import UsageError
 from moe_retrieval.hashing import verified_sha256
 from moe_retrieval.storage import faiss_choice, sidecar
-from moe_retrieval.storage.durability import file_faults, replace_file, temporary_name
+from moe_retrieval.storage.durability import cut_short, file_faults, replace_file, temporary_name
 from moe_retrieval.storage.engine import engine_faults, faiss
 from moe_retrieval.storage.faiss_choice import Kind, search_parameters
 from moe_retrieval.storage.found import TIE_MARGIN
@@ -178,13 +178,20 @@ def _write_index(index: Any, path: Path) -> None:
     try:
         with engine_faults("store the index"):
             faiss().write_index(index, str(temporary))
-            # FAISS does not hear of the failure of the last write, when the file is closed: it is cut short then
-            faiss().set_deserialization_vector_byte_limit(2 * temporary.stat().st_size + (1 << 26))
-            faiss().read_index(str(temporary), faiss().IO_FLAG_MMAP_IFC)
+        _refuse_torn(temporary)
         with file_faults("store the index"):
             replace_file(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _refuse_torn(path: Path) -> None:
+    """FAISS does not look at how closing the file ended: on a full disk its last bytes are missing."""
+    faiss().set_deserialization_vector_byte_limit(2 * path.stat().st_size + (1 << 26))
+    try:
+        faiss().read_index(str(path), faiss().IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise cut_short(path, doing="store the index") from error
 
 
 def _shorten_training(index: Any) -> None:

@@ -78,6 +78,11 @@ class Kind:
         row += _LINK_BYTES if self.graph else 8 if self.lists else 0
         return rows * row + self.lists * dim * 4
 
+    def size(self, rows: int, dim: int) -> int:
+        """Bytes of its file, about."""
+        refining = {"SQ8": dim, "SQfp16": 2 * dim}[self.codec] if self.refined else 0
+        return self.memory(rows, dim) + rows * refining
+
     def ladders(self) -> list[list[Setting]]:
         """Settings to try, each list from the least effort to the greatest."""
         if self.graph:

@@ -36,13 +36,18 @@ _REBUILD_ON_OPEN = 200_000
 """Larger indexes take minutes to build: a query does not wait for them."""
 
 
-def wanted_engine(rows: int, *, dim: int, engine: str = AUTO, memory: int = 0) -> str:
-    """`faiss` or `lance`: with `auto` FAISS, unless it is missing or none of its kinds fits in `memory` bytes
-    (0: any).
+def wanted_engine(
+    rows: int, *, dim: int, engine: str = AUTO, memory: int = 0, room: int | None = None
+) -> str:
+    """`faiss` or `lance`: with `auto` FAISS, unless it is missing or none of its kinds fits.
+
+    A kind fits whose searches walk through at most `memory` bytes (0: any), and whose file, where it must be
+    copied to this machine, takes at most `room` bytes.
     """
     if engine != AUTO:
         return engine
-    fits = not rows or faiss_choice.candidates(rows, dim=dim, memory=memory)
+    kinds = faiss_choice.candidates(rows, dim=dim, memory=memory)
+    fits = not rows or any(room is None or kind.size(rows, dim) <= room for kind in kinds)
     return FAISS if faiss_installed() and fits else LANCE
 
 

@@ -67,7 +67,9 @@ def _indexes_are_whole(dataset: Any, path: Path) -> bool:
     """Whether the files of each index together have the size that the version recorded, where it did."""
     segments = [segment for index in dataset.describe_indices() for segment in index.segments]
     found = [(path / "_indices" / segment.uuid, segment.size_bytes) for segment in segments]
-    return all(not size or size == sum(one.stat().st_size for one in inside.iterdir()) for inside, size in found)
+    return all(
+        not size or size == sum(one.stat().st_size for one in inside.iterdir()) for inside, size in found
+    )
 
 
 def _file_is_whole(file: Path, size: int | None) -> bool:

@@ -1,14 +1,15 @@
 """What Lance wrote, held against what it says it wrote.
 
-It does not hear of the failure of a file's last write (a full disk, a broken one): it commits the file cut short.
-But a version records how long its data files and indexes were to be, and a deletion file of Arrow ends with a mark.
+It does not hear of the failure of a file's last write (a full disk, a broken one), and commits the file cut
+short. But a version records how long its data files and indexes were to be, and a deletion file of Arrow ends
+with a mark.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from moe_retrieval.errors import StoreError
+from moe_retrieval.storage.durability import cut_short
 from moe_retrieval.storage.engine import engine_faults
 from moe_retrieval.storage.table_files import files_of, folder_of
 
@@ -43,10 +44,7 @@ def refuse_torn(place: Place, table: str, dataset: Any, *, known: Collection[str
         if mine and segment.size_bytes and sum(map(place.size, mine)) != segment.size_bytes:
             torn.append(inside)
     if torn:
-        raise StoreError(
-            f"could not {doing}: {torn[0]} did not reach the disk whole",
-            hint="check the disk and its free space, then run it again",
-        )
+        raise cut_short(place.local / torn[0], doing=doing)
 
 
 def _whole(place: Place, file: TableFile) -> bool:

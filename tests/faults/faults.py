@@ -1,4 +1,4 @@
-"""A process of moeret whose writes below a folder fail on command: one that imports once and runs many verbs."""
+"""A process whose writes below a folder fail on command; it imports moeret once and runs many verbs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = HERE.parents[1]
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended whose writes failed. `calls`: that were counted; `failed`: what failed first, or empty."""
+    """How a run ended. `calls`: how many writes were counted; `failed`: what failed first, empty for none."""
 
     code: int
     out: str
@@ -52,7 +52,9 @@ class FailingProcess:
         environment = os.environ | {"LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1"}
         pipe = subprocess.PIPE
         command = [sys.executable, "-m", "tests.faults.faults", str(library)]
-        self._process = subprocess.Popen(command, env=environment, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+        self._process = subprocess.Popen(
+            command, env=environment, cwd=ROOT, stdin=pipe, stdout=pipe, text=True
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -71,8 +73,8 @@ class FailingProcess:
         for_good: bool = False,
         log: Path | None = None,
     ) -> Ending:
-        """One run of the program; the `which`-th write below a folder fails with the errno `code`, `for_good` or
-        once; with 0 none does. `log`: a file that gets a line for every write.
+        """One run of the program; the `which`-th write `below` a folder fails with the errno `code`, once or
+        `for_good`; with 0 none does. `log`: a file that gets a line for every write.
         """
         order = {
             "words": list(words),

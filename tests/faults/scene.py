@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pytest
 
 from moe_retrieval import Moeret, Store
 from moe_retrieval.settings import load_settings
@@ -40,6 +41,9 @@ class StoredRow(NamedTuple):
 Documents = dict[tuple[str, str], list[StoredRow]]
 """Rows of each document, by domain and document id."""
 
+Answers = dict[str, list[tuple[str, float]]]
+"""Chunks and scores, best first, by what was asked."""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -52,7 +56,7 @@ class Scene:
     words: Mapping[str, Sequence[str]]
     before: Documents
     after: Mapping[str, Documents]
-    answers: Mapping[str, dict[str, list[tuple[str, float]]]]
+    answers: Mapping[str, Answers]
 
     def copy(self, name: str) -> Path:
         """A store of its own, like `base`."""
@@ -98,13 +102,11 @@ def documents(store: Path) -> Documents:
     return {name: sorted(rows, key=lambda row: row.chunk) for name, rows in found.items()}
 
 
-def answered(store: Path) -> dict[str, list[tuple[str, float]]]:
+def answered(store: Path) -> Answers:
     """Chunks and scores for a few questions, asked in every mode."""
     with Moeret.open(store, settings=load_settings(k=5).values) as opened:
         return {
-            f"{mode} {text}": [
-                (hit.chunk_id, hit.score) for hit in opened.query(text, mode=mode).hits
-            ]
+            f"{mode} {text}": [(hit.chunk_id, hit.score) for hit in opened.query(text, mode=mode).hits]
             for text in QUESTIONS
             for mode in ("vector", "text", "hybrid")
         }
@@ -112,6 +114,26 @@ def answered(store: Path) -> dict[str, list[tuple[str, float]]]:
 
 def same_rows(one: list[StoredRow], other: list[StoredRow]) -> bool:
     return len(one) == len(other) and all(a.like(b) for a, b in zip(one, other, strict=True))
+
+
+def assert_same(found: Documents, wanted: Documents) -> None:
+    assert found.keys() == wanted.keys()
+    assert [name for name, rows in found.items() if not same_rows(rows, wanted[name])] == []
+
+
+def assert_nothing_lost(found: Documents, before: Documents, after: Documents) -> None:
+    """Every document is as it was or as it is to be, and none is gone that is to stay, or there twice."""
+    for name, rows in found.items():
+        assert any(same_rows(rows, one[name]) for one in (before, after) if name in one), name
+    ids = {doc for _, doc in found}
+    stay = {doc for _, doc in before} & {doc for _, doc in after}
+    assert stay <= ids
+
+
+def assert_answers(found: Answers, wanted: Answers) -> None:
+    for asked, hits in wanted.items():
+        assert [chunk for chunk, _ in found[asked]] == [chunk for chunk, _ in hits], asked
+        assert [score for _, score in found[asked]] == pytest.approx([score for _, score in hits], abs=1e-5)
 
 
 def run_again(words: Sequence[str]) -> Done:

@@ -1,5 +1,5 @@
-"""Whichever write of `moeret index` or `moeret reindex` fails, once or from then on: the run ends with a sentence,
-the store opens, what was published is there, and the same command completes the work.
+"""Whichever write of `moeret index` or `moeret reindex` fails, once or from then on: the run ends with a
+sentence, the store opens, what was published is there, and the same command completes the work.
 
 The long form fails every write in turn, with ENOSPC and EIO (an hour on two cores):
     pytest -m slow tests/faults
@@ -15,14 +15,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.scene import Scene, answered, documents, live, run_again, same_rows
+from tests.faults.scene import (
+    Scene,
+    answered,
+    assert_answers,
+    assert_nothing_lost,
+    assert_same,
+    documents,
+    live,
+    run_again,
+)
 
 if TYPE_CHECKING:
     from tests.faults.faults import Ending, FailingProcess
-    from tests.faults.scene import Documents
 
 VERBS = ("index", "reindex", "move")
-EVERY = 61
+EVERY = 97
 """Of how many writes the short form fails one."""
 
 
@@ -49,7 +57,7 @@ def folder_of(place: Path) -> str:
 
 
 def outcome(verb: str, done: Ending, scene: Scene, store: Path) -> None:
-    """What a failed write came to: success with all the work done, or a sentence with the old and new rows."""
+    """What a failed write came to: all the work done, or a sentence and what was published before."""
     found = documents(store)
     assert "this should not have happened" not in done.err, done.err
     assert "Traceback" not in done.err, done.err
@@ -62,35 +70,11 @@ def outcome(verb: str, done: Ending, scene: Scene, store: Path) -> None:
     assert_nothing_lost(found, scene.before, scene.after[verb])
 
 
-def assert_same(found: Documents, wanted: Documents) -> None:
-    assert found.keys() == wanted.keys()
-    assert [name for name, rows in found.items() if not same_rows(rows, wanted[name])] == []
-
-
-def assert_nothing_lost(found: Documents, before: Documents, after: Documents) -> None:
-    """Every document is as it was or as it is to be, and none is gone that is to stay, or there twice."""
-    for name, rows in found.items():
-        assert any(same_rows(rows, one[name]) for one in (before, after) if name in one), name
-    ids = {doc for _, doc in found}
-    stay = {doc for _, doc in before} & {doc for _, doc in after}
-    assert stay <= ids
-
-
-def assert_answers(found: dict[str, list[tuple[str, float]]], wanted: dict[str, list[tuple[str, float]]]) -> None:
-    for asked, hits in wanted.items():
-        assert [chunk for chunk, _ in found[asked]] == [chunk for chunk, _ in hits], asked
-        assert [score for _, score in found[asked]] == pytest.approx([score for _, score in hits], abs=1e-5)
-
-
-def fail(
-    verb: str, which: int, code: int, failing: FailingProcess, scene: Scene, *, for_good: bool
-) -> bool:
+def fail(verb: str, which: int, code: int, failing: FailingProcess, scene: Scene, *, for_good: bool) -> bool:
     """Make one write of a run fail; whether the run came so far. Then carry the run to its end."""
     store = scene.copy(f"store-{verb}-{which}-{code}-{for_good}")
     number = live(store).number
-    done = failing.run(
-        scene.command(verb, store), below=store, which=which, code=code, for_good=for_good
-    )
+    done = failing.run(scene.command(verb, store), below=store, which=which, code=code, for_good=for_good)
     try:
         _judge(verb, done, scene, store, number)
     except AssertionError as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.flows.crash_corpus import DOMAINS, Author, Contents, State, write_corpus
 
-KINDS = {"index": 5, "upsert": 2, "reindex": 2, "expert": 2, "rollback": 2, "gc": 1}
+KINDS = {"index": 4, "upsert": 2, "reindex": 2, "expert": 2, "rollback": 3, "gc": 3}
 """How often an operation is drawn, relative to the others."""
 
 Targets = dict[str, "State | None"]

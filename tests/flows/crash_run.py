@@ -192,9 +192,8 @@ class CrashRun:
         held = {name: self.promise.now.get(name) for name in operation.target}
         assert held == operation.target, f"{operation.kind} is done, but the store differs"
         redone = max(0, operation.started - operation.needed)
-        assert not self.bounded or redone <= operation.kills * BATCH, (
-            f"{redone} chunks encoded twice in {operation}"
-        )
+        told = f"{redone} chunks encoded twice after {operation.kills} kills of {operation.kind}"
+        assert not self.bounded or redone <= operation.kills * BATCH, told
         self.figures.redone += redone
         if operation.kills:
             self.figures.worst_redone = max(self.figures.worst_redone, redone / operation.kills)

@@ -1,7 +1,9 @@
-"""One of several processes that write the same store: python -m tests.flows.rival STORE MODEL NAME COUNT [tables]
+"""One of several processes that write to the same store.
 
-It upserts documents one at a time, in turn ids that all rivals write and one that is its own, and notes each as a
-line on standard output once it is acknowledged: id, text, and the generation that published it.
+    python -m tests.flows.rival STORE MODEL NAME COUNT [tables]
+
+It upserts documents one at a time, ids that all rivals write and in turn one of its own, and says each on
+standard output once it is acknowledged: id, text, and the generation that published it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from moe_retrieval import Store
+from moeret_cli.interruption import heeding
 
 WORDS = [
     "heart",
@@ -140,10 +141,13 @@ def test_twenty_killed_runs_are_completed_by_the_next(
     killed_and_rerun(corpus, tiny_model, tmp_path, undisturbed, seed)
 
 
-def test_ctrl_c_keeps_what_was_published_and_says_how_to_go_on(
-    corpus: Path, tiny_model: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("sent", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_signal_keeps_what_was_published_and_says_how_to_go_on(
+    corpus: Path, tiny_model: Path, tmp_path: Path, sent: signal.Signals, code: int, word: str
 ) -> None:
-    """The run reads a pipe that stays open: however fast the machine, it is not done when Ctrl-C comes."""
+    """The run reads a pipe that stays open: however fast the machine, it is not done when the signal comes."""
     lines = corpus.read_bytes().splitlines(keepends=True)
     process = start("-", tmp_path / "store", tiny_model)
     assert process.stdin is not None
@@ -154,13 +158,50 @@ def test_ctrl_c_keeps_what_was_published_and_says_how_to_go_on(
         process.stdin.flush()
         fed += 50
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _out, err = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert "the same command goes on from there" in err.decode()
+    assert process.returncode == code
+    assert f"{word}; what was published is kept, the same command goes on from there" in err.decode()
     again = start("-", tmp_path / "store", tiny_model)
     out, err = again.communicate(b"".join(lines), timeout=300)
     assert again.returncode == 0, err
     report = json.loads(out.splitlines()[-1])
     assert report["documents"] == DOCUMENTS
     assert report["unchanged"] > 0
+
+
+SLOW_TO_END = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from moeret_cli.interruption import heeding
+
+with heeding():
+    try:
+        sys.stdout.write("working\\n"); sys.stdout.flush()
+        time.sleep(60)
+    except KeyboardInterrupt:
+        sys.stdout.write("ending\\n"); sys.stdout.flush()
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_at_once(first: signal.Signals) -> None:
+    process = subprocess.Popen([sys.executable, "-c", SLOW_TO_END], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"working\n"
+    process.send_signal(first)
+    assert process.stdout.readline() == b"ending\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+
+
+def test_a_signal_that_a_process_was_told_to_ignore_is_ignored() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with heeding() as heard:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert heard.first == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)

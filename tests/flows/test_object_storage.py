@@ -1,9 +1,13 @@
-"""The command line on `--store s3://bucket/prefix`: the same answers and the same guarantees as a folder."""
+"""The command line on `--store s3://bucket/prefix`: the same answers and the same guarantees as a folder.
+
+Twenty kills at random moments: `pytest -m slow tests/flows/test_object_storage.py`.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -19,13 +23,14 @@ from moe_retrieval import Document, Moeret, Store
 from moe_retrieval.model import surgery
 from moe_retrieval.settings import Settings
 from moe_retrieval.types import Precision
-from tests.object_server import SECRET, ObjectServer, moto_server, use
+from tests.object_server import SECRET, ObjectServer, moto_server, prefix_for, use
 from tests.program import Done, Run, run_moeret
 from tests.tiny_model import different
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+INDEX = ("index", "-", "--domain-field", "domain", "--json")
 PROGRAM = "from moeret_cli.app import main; main()"
 DOMAINS = {"hearts": "heart attack aspirin blood pressure risk", "skins": "skin mole tumour sun light fever"}
 
@@ -72,7 +77,7 @@ def url(
 ) -> str:
     """A place of its own in a bucket: the store of every run of the program in this test."""
     use(server, monkeypatch)
-    place = f"s3://shelf/team/{request.node.name[:40]}"
+    place = f"s3://shelf/team/{prefix_for(request)}"
     monkeypatch.setenv("MOERET_STORE", place)
     move_to("here", monkeypatch, tmp_path)
     return place
@@ -212,6 +217,14 @@ def test_a_file_damaged_in_the_bucket_is_built_again(
             place.replace(f"indexes/{name}", b"\0" * place.size(f"indexes/{name}"))
     move_to("there", monkeypatch, tmp_path)
     assert answers(moeret) == expected
+    scrubbed = moeret("doctor", "--scrub")
+    assert scrubbed.code == 1
+    assert "indexes/" in scrubbed.out
+    repaired = moeret("doctor", "--scrub", "--repair")
+    assert repaired.code == 0, repaired.out + repaired.err
+    move_to("elsewhere", monkeypatch, tmp_path)
+    assert moeret("doctor", "--scrub").code == 0
+    assert answers(moeret) == expected
 
 
 def test_a_second_writer_is_refused_or_waits(url: str, moeret: Run, tmp_path: Path) -> None:
@@ -241,10 +254,7 @@ def test_killed_while_it_writes_a_run_is_completed_by_the_next(
 ) -> None:
     """The killed run reads a pipe that stays open, so it holds the lease when the kill comes."""
     monkeypatch.setenv("MOERET_PUBLISH_SECONDS", "0.1")
-    words = ["index", "-", "--domain-field", "domain", "--json"]
-    command = [sys.executable, "-c", PROGRAM, *words]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, env={**os.environ}, stdin=pipe, stdout=pipe, stderr=pipe) as killed:
+    with start_indexing() as killed:
         assert killed.stdin is not None
         store = Store.open(url, create=True, cache=tmp_path)
         fed = 0
@@ -254,25 +264,57 @@ def test_killed_while_it_writes_a_run_is_completed_by_the_next(
             fed += 64
             time.sleep(0.1)
         assert killed.poll() is None
-        refused = moeret(*words, stdin=b"")
+        refused = moeret(*INDEX)
         assert f"process {killed.pid} on" in refused.err
         killed.kill()
     published = store.catalog.latest()
     assert published is not None
-    done = moeret(*words, stdin=lines_of(fed))
+    done = moeret(*INDEX, stdin=lines_of(fed))
     assert done.code == 0, done.err
     report = done.records()[-1]
     assert report["documents"] == fed
     assert report["unchanged"] >= sum(entry.documents for entry in published.domains.values()) > 0
-    keys = [key for entry in live(store) for key in store.view(entry).key_vh()[0].tolist()]
-    assert len(keys) == len(set(keys)) == fed
+    assert_each_document_once(store, fed)
 
 
-def live(store: Store) -> list[Any]:
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_killed_at_any_moment_a_run_is_completed_by_the_next(
+    url: str, moeret: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """From its first object on to beyond its end: the pipe stays open, so the run cannot end before."""
+    monkeypatch.setenv("MOERET_PUBLISH_SECONDS", "0.1")
+    documents = 600
+    store = Store.open(url, create=True, cache=tmp_path)
+    with start_indexing() as killed:
+        assert killed.stdin is not None
+        killed.stdin.write(lines_of(documents))
+        killed.stdin.flush()
+        while killed.poll() is None and "lock" not in store.place.names(""):
+            time.sleep(0.1)
+        time.sleep(random.Random(seed).uniform(0, 6))
+        killed.kill()
+    published = store.catalog.latest()
+    held = sum(entry.documents for entry in published.domains.values()) if published else 0
+    done = moeret(*INDEX, stdin=lines_of(documents))
+    assert done.code == 0, done.err
+    assert done.records()[-1]["unchanged"] >= held
+    assert_each_document_once(store, documents)
+
+
+def start_indexing() -> subprocess.Popen[bytes]:
+    """A run of the program that indexes what comes through its standard input."""
+    command, pipe = [sys.executable, "-c", PROGRAM, *INDEX], subprocess.PIPE
+    return subprocess.Popen(command, env={**os.environ}, stdin=pipe, stdout=pipe, stderr=pipe)
+
+
+def assert_each_document_once(store: Store, documents: int) -> None:
     generation = store.catalog.latest()
     assert generation is not None
     assert not generation.partial
-    return list(generation.domains.values())
+    views = [store.view(entry) for entry in generation.domains.values()]
+    keys = [key for view in views for key in view.key_vh()[0].tolist()]
+    assert len(keys) == len(set(keys)) == documents
 
 
 @pytest.mark.parametrize(

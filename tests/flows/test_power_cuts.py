@@ -1,4 +1,4 @@
-"""The power is cut in the middle of everything: what was acknowledged is there, and the store opens by itself.
+"""The power is cut in the middle of it: what was acknowledged is there, and the store opens by itself.
 
 Runs where loop devices can be mounted (Linux, root). The long form cuts 100 times, in some ten minutes:
 
@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +77,8 @@ def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Models
 def disk(tmp_path: Path) -> Iterator[Disk]:
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("loop devices can be mounted by root on Linux only")
-    made = Disk(tmp_path)
+    memory = Path("/dev/shm")  # noqa: S108 - cuts are of files that were copied, whatever holds them
+    made = Disk(Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else tmp_path)))
     try:
         try:
             made.make()
@@ -84,6 +87,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         yield made
     finally:
         made.take_away()
+        shutil.rmtree(made.folder)
 
 
 def cut(folder: Path, disk: Disk, models: Models, *, times: int, seed: int) -> PowerRun:

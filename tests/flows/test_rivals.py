@@ -73,7 +73,9 @@ def last_words(done: list[Acknowledged]) -> dict[str, set[str]]:
     """By id, the text each of its writers wrote last."""
     return {
         doc: {[one.text for one in done if (one.doc, one.writer) == (doc, name)][-1] for name in writers}
-        for doc, writers in ((one.doc, {other.writer for other in done if other.doc == one.doc}) for one in done)
+        for doc, writers in (
+            (one.doc, {other.writer for other in done if other.doc == one.doc}) for one in done
+        )
     }
 
 

@@ -1,7 +1,7 @@
-"""Generations are swapped under queries: no query fails, none sees two generations, and few are slower for it.
+"""Generations are swapped under queries: no query fails, none sees two of them, and few are slower for it.
 
-The swaps are made in another process, which publishes prepared tables: what a reindex computes takes the processor,
-not the store. Queries go on with the generation that is open while the next one is being opened.
+The swaps are made in another process, which publishes prepared tables: what a reindex computes costs the
+processor, whatever the store does. Queries go on with what is open while the next generation is being opened.
 
 The long form, a hundred swaps (three minutes):
     pytest -m slow tests/flows/test_swaps.py
@@ -45,7 +45,7 @@ class Heard:
 
 @pytest.fixture
 def moeret(tmp_path: Path, tiny_model: Path) -> Moeret:
-    """A store whose two generations have the same documents with other texts, tables and indexes of both kept."""
+    """A store whose two generations hold the same documents with other texts, both with their indexes."""
     opened = Moeret.open(tmp_path / "store", settings=load_settings(model=str(tiny_model)).values)
     for number in (1, 2):
         opened.index_documents(

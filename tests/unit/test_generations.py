@@ -48,13 +48,21 @@ def moeret(tiny_model: Path, tmp_path: Path) -> Moeret:
     return opened(tmp_path / "store", tiny_model)
 
 
+@pytest.fixture(scope="module")
+def three(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store whose generations hold 1: cvd; 2: cvd and skin; 3: more of cvd."""
+    folder = tmp_path_factory.mktemp("three") / "store"
+    with opened(folder, tiny_model) as moeret:
+        moeret.index_documents(HEART, domain="cvd")
+        moeret.index_documents(SKIN, domain="skin")
+        moeret.index_documents(MORE, domain="cvd")
+    return folder
+
+
 @pytest.fixture
-def filled(moeret: Moeret) -> Moeret:
-    """Generations 1: cvd; 2: cvd and skin; 3: more of cvd."""
-    moeret.index_documents(HEART, domain="cvd")
-    moeret.index_documents(SKIN, domain="skin")
-    moeret.index_documents(MORE, domain="cvd")
-    return moeret
+def filled(three: Path, tiny_model: Path, tmp_path: Path) -> Moeret:
+    """A copy of that store."""
+    return opened(Path(shutil.copytree(three, tmp_path / "store")), tiny_model)
 
 
 def opened(store: Path, model: Path) -> Moeret:

@@ -128,6 +128,13 @@ def test_indexing_with_the_same_sizes_afterwards_encodes_nothing(finer: Moeret, 
     assert finer.reindexer().plan() == ()
 
 
+def test_indexing_without_sizes_cuts_as_the_store_is_cut(
+    finer: Moeret, written: Moeret, corpus: Path
+) -> None:
+    finer.reindex()
+    assert written.index(corpus / "heart", domain="heart").encoded == 0
+
+
 def test_without_sizes_every_domain_keeps_its_chunks(finer: Moeret, written: Moeret) -> None:
     finer.reindex(domains=["heart"])
     assert written.reindexer().plan() == ()

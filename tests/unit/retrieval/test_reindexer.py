@@ -278,6 +278,22 @@ def test_the_router_is_fitted_anew_to_another_space(filled: Store, shorter: Enco
     assert before.router != after.router
 
 
+def test_progress_begins_with_what_a_killed_run_wrote(filled: Store, shorter: Encoder) -> None:
+    written: list[int] = []
+
+    def die(_domain: str, count: int) -> None:
+        written.append(count)
+        raise KeyboardInterrupt
+
+    reindexer = Reindexer(filled, encoder=shorter, window=5)
+    with pytest.raises(KeyboardInterrupt):
+        reindexer.run(progress=die)
+    seen: list[int] = []
+    reindexer.run(progress=lambda _domain, count: seen.append(count))
+    assert seen[0] == written[0]
+    assert sum(seen) == 20
+
+
 # --- what is checked before it is published
 
 

@@ -83,7 +83,7 @@ class Content:
         return sorted(hits, key=lambda hit: (-hit.score, hit.key))
 
     def by_words(self, query: str, *, where: Callable[[Doc], bool]) -> list[Hit]:
-        """All rows with a word of the query, best first by BM25 (Robertson and Zaragoza, 2009; k1 1.2, b 0.75)."""
+        """All rows with a word of the query, best first by BM25 (Robertson, Zaragoza 2009; k1 1.2, b 0.75)."""
         rows = [(key, name, text, doc, Counter(text.split())) for key, name, text, doc in self.chunks()]
         mean = sum(sum(counts.values()) for *_, counts in rows) / max(1, len(rows))
         hits = []
@@ -101,7 +101,7 @@ class Content:
 
 @lru_cache(maxsize=100_000)
 def vector_of(text: str, space: int) -> np.ndarray:
-    """A unit vector, float32 (dim,), that depends on the text and on the encoder; equal texts have equal ones."""
+    """A unit vector, float32 (dim,), by text and encoder; equal texts have equal ones."""
     vector = np.random.default_rng(hash63(f"{space} {text}".encode())).normal(size=DIM).astype(np.float32)
     return np.asarray(vector / np.linalg.norm(vector), np.float32)
 

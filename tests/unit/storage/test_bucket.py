@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,11 +17,12 @@ from moe_retrieval.errors import (
     StoreReadOnlyError,
     UsageError,
 )
+from moe_retrieval.storage.aws_environment import aws_environment
 from moe_retrieval.storage.bucket import Bucket
 from moe_retrieval.storage.store import Store
 from moe_retrieval.storage.table import Table
-from tests.object_server import SECRET, ObjectServer, moto_server, refusing_server, use
-from tests.unit.storage.storage_builders import filled, published
+from tests.object_server import SECRET, ObjectServer, moto_server, prefix_for, refusing_server, use
+from tests.unit.storage.storage_builders import batch_of, filled, published, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +40,7 @@ def server() -> Iterator[ObjectServer]:
 def url(server: ObjectServer, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
     """A prefix of a bucket that no other test uses."""
     use(server, monkeypatch)
-    return f"s3://shelf/{request.node.name[:40]}/deep"
+    return f"s3://shelf/{prefix_for(request)}/deep"
 
 
 @pytest.fixture
@@ -116,6 +118,32 @@ def test_two_that_publish_after_one_generation_do_not_both(url: str, tmp_path: P
     with pytest.raises(StoreConflictError):
         second.catalog.publish({}, model={}, created="2026-01-02T00:00:00+00:00", after=0)
     assert [one.created[:10] for one in first.catalog.history()] == ["2026-01-01"]
+
+
+def test_who_lost_the_lease_writes_nothing_more(url: str, tmp_path: Path) -> None:
+    Store.open(url, create=True, cache=tmp_path)
+    prefix = url.removeprefix("s3://shelf/")
+    environment = aws_environment()
+    place = Bucket("shelf", prefix, local=tmp_path / "here", environment=environment, lease_seconds=0.5)
+    store, thief = Store(place), Bucket.open(url, cache=tmp_path)
+    table = filled(store, {"a": "heart attack"})
+    writes = (
+        lambda: store.catalog.publish({}, model={}, created="2026-01-01T00:00:00+00:00"),
+        lambda: table.write(batch_of(rows_of("b", ["skin"]))),
+        lambda: store.create_table("skin", dim=8, fingerprint="space"),
+        lambda: place.replace("progress/t", b"1"),
+        lambda: place.remove("store.json"),
+        lambda: place.share("indexes/none"),
+    )
+    with store.lease():
+        thief.replace("lock", b'{"pid": 7, "host": "elsewhere", "since": "now", "token": "t", "seconds": 60}')
+        time.sleep(0.5)
+        for write in writes:
+            with pytest.raises(StoreConflictError, match="process 7 on elsewhere"):
+                write()
+    assert store.catalog.latest() is None
+    assert thief.names("tables") == ["d_cvd.g1.lance"]
+    assert table.rows == 1
 
 
 def test_what_one_machine_shares_another_fetches(url: str, tmp_path: Path) -> None:

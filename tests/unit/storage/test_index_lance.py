@@ -69,8 +69,16 @@ def test_rows_that_the_own_index_does_not_hold_are_found_and_gone_ones_are_not(
     entry = published(store, table)
     view = store.view(entry)
     assert unindexed(view.dataset) >= 50
-    searched = by_lance(store, entry)
-    every = searched.search(QUERIES[:1], k=COUNT + 100)[0].keys
+    assert_all_found(store, entry)
+    table.maintain()
+    assert unindexed(store.place.dataset(table.name)) == 0
+    assert_all_found(store, published(store, table))
+
+
+def assert_all_found(store: Store, entry: DomainEntry) -> None:
+    view, searched = store.view(entry), by_lance(store, entry)
+    assert searched.info.factory == "IVF_RQ"
+    every = searched.search(QUERIES[:1], k=view.rows + 100)[0].keys
     assert sorted(every.tolist()) == sorted(view.key_vh()[0].tolist())
     assert recall(searched.search(QUERIES, k=10), truth(view)) >= 0.85
 

@@ -41,25 +41,27 @@ def newest(store: Store) -> sidecar.Sidecar:
 
 
 @pytest.mark.parametrize("factory", KINDS)
-def test_a_refreshed_index_finds_what_a_rebuilt_one_finds(
+def test_after_random_changes_a_refreshed_index_finds_what_exact_search_finds(
     store: Store, table: Table, monkeypatch: pytest.MonkeyPatch, eager: None, factory: str
 ) -> None:
     only(monkeypatch, factory)
-    rng = np.random.default_rng(4)
+    rng = np.random.default_rng(KINDS.index(factory))
     indexed(store, table)
     monkeypatch.setattr(faiss_build, "build", lambda *_, **__: pytest.fail("it was built anew"))
     versions = [table.version]
-    for step in range(6):
+    for step, act in enumerate(
+        rng.permutation(["update", "update", "delete", "insert", "insert", "restore"])
+    ):
         docs = rng.choice(COUNT, size=30, replace=False)
-        match step:
-            case 0 | 3:
+        match act:
+            case "update":
                 write(table, docs, seed=100 + step, replaces=True)
-            case 1:
+            case "delete":
                 table.delete_documents(keys_of(docs))
-            case 2 | 4:
-                write(table, range(COUNT + 100 * step, COUNT + 100 * step + 40), seed=step)
+            case "insert":
+                write(table, range(COUNT + 100 * step, COUNT + 100 * step + 40), seed=300 + step)
             case _:
-                table.restore(versions[2])
+                table.restore(int(rng.choice(versions)))
         versions.append(table.version)
         done = indexed(store, table)
         entry = published(store, table)

@@ -15,7 +15,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from plain_model import DIM, FILTERS, WORDS, Content, Doc, vector_of, vectors_of
 from storage_builders import key_of
 
@@ -99,7 +105,9 @@ class StoreMachine(RuleBasedStateMachine):
         new = {name: doc for name, doc in new.items() if name not in content.docs}
         rows = [row for name, doc in new.items() for row in doc.rows(name)]
         if rows:
-            self.tables[domain].write(to_batch(rows, vectors_of([row.chunk.content for row in rows], content.space)))
+            self.tables[domain].write(
+                to_batch(rows, vectors_of([row.chunk.content for row in rows], content.space))
+            )
             content.docs |= new
             content.fresh = False
 
@@ -108,7 +116,9 @@ class StoreMachine(RuleBasedStateMachine):
         content = self.working[domain]
         there = gone & content.docs.keys()
         rows = sum(len(content.docs.pop(name).texts) for name in there)
-        assert self.tables[domain].delete_documents(np.array([key_of(name) for name in gone], np.int64)) == rows
+        assert (
+            self.tables[domain].delete_documents(np.array([key_of(name) for name in gone], np.int64)) == rows
+        )
         content.deleted |= bool(there)
 
     @rule(domain=domains)
@@ -162,7 +172,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(domain=domains)
     def reindex(self, domain: str) -> None:
-        """Other vectors in a new table, from what is published; what was written and not published stays behind."""
+        """Other vectors in a new table, from what is published; what was only written stays behind."""
         entry, published = self.entry(domain), self.past[self.live.number]
         content = Content(dict(published[domain].docs), space=published[domain].space + 1)
         table = self.made(domain, space=content.space)
@@ -257,7 +267,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 def assert_hits(keys: np.ndarray, scores: np.ndarray, every: list[Hit], *, k: int) -> None:
-    """The k best of `every`: scores alike, each row's its own, and of equal texts those with the least keys."""
+    """The k best of `every`: scores alike, each row's its own, of equal texts those with the least keys."""
     true = {hit.key: hit for hit in every}
     found = [true[key] for key in keys.tolist()]
     np.testing.assert_allclose(scores, [hit.score for hit in every[:k]], atol=1e-5)
@@ -268,7 +278,7 @@ def assert_hits(keys: np.ndarray, scores: np.ndarray, every: list[Hit], *, k: in
 
 
 def assert_true_scores(keys: np.ndarray, scores: np.ndarray, every: list[Hit]) -> None:
-    """Of an approximate search: no foreign row, none twice, and each with its own score but for compression."""
+    """Of an approximate search: no foreign row, none twice, each with its own score but for compression."""
     true = {hit.key: hit.score for hit in every}
     assert len(set(keys.tolist())) == len(keys)
     np.testing.assert_allclose(scores, [true[key] for key in keys.tolist()], atol=0.03)

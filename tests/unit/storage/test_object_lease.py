@@ -17,7 +17,7 @@ from moe_retrieval.storage.aws_environment import aws_environment
 from moe_retrieval.storage.object_lease import LOCK, Note, ObjectLease, _parse
 from moe_retrieval.storage.objects import Objects
 from moe_retrieval.storage.processes import is_gone, this_machine, this_process
-from tests.object_server import ObjectServer, careless_server, moto_server, use
+from tests.object_server import ObjectServer, careless_server, moto_server, prefix_for, use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ def server() -> Iterator[ObjectServer]:
 @pytest.fixture
 def objects(server: ObjectServer, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Objects:
     use(server, monkeypatch)
-    prefix = request.node.name[:40]
+    prefix = prefix_for(request)
     return Objects("shelf", prefix, name=f"s3://shelf/{prefix}", environment=aws_environment())
 
 
