@@ -20,6 +20,7 @@ from moe_retrieval.retrieval.routing import load_router
 from moe_retrieval.storage import sidecar, sums
 from moe_retrieval.storage.durability import file_faults
 from moe_retrieval.storage.health import health_of, wrong_files
+from moe_retrieval.storage.marker import PROGRESS
 from moe_retrieval.storage.readers import Readers
 from moe_retrieval.storage.scrub import scrub
 from moe_retrieval.storage.stock import INDEXES, Kind
@@ -66,6 +67,7 @@ class _Repair:
             yield from self._tried(f"generation {number}", self._lists(number))
         for domain in self.live.domains:
             yield from self._tried(f"domain {domain}", self._domain(domain))
+        yield from self._tried("notes of runs", self._notes())
         yield from self._tried("vector indexes", self._indexes())
         yield from self._tried("router", self._publish())
         yield from self._tried("readers", self._readers())
@@ -148,6 +150,11 @@ class _Repair:
             chunking=before.chunking,
             before=before,
         )
+
+    def _notes(self) -> Iterator[str]:
+        for name in sorted(name for name in self.damaged if name.startswith(f"{PROGRESS}/")):
+            self.store.place.remove(name)
+            yield f"{name} was removed"
 
     # --- what serves all domains --------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from moe_retrieval.storage.view import TableView
 
 _LOOKED_AT = 100
-"""Generations that are searched for an older table of the wanted fingerprint, the newest first."""
+"""Generations, the newest, that are asked what a domain was before."""
 
 
 class Embedded:
@@ -67,7 +67,7 @@ def embedded_before(
     store: Store, domain: str, *, fingerprint: str, precision: str, live: DomainEntry
 ) -> Embedded | None:
     """Vectors of a domain under a fingerprint: of its live table, or of one that an older generation pins."""
-    for entry in (live, *_older(store, domain)):
+    for entry in (live, *entries_before(store, domain)):
         if (entry.fingerprint, entry.precision) != (fingerprint, precision):
             continue
         try:
@@ -77,7 +77,8 @@ def embedded_before(
     return None
 
 
-def _older(store: Store, domain: str) -> list[DomainEntry]:
+def entries_before(store: Store, domain: str) -> list[DomainEntry]:
+    """What the newest generations record of a domain, the newest first, each once."""
     found: dict[tuple[str, int], DomainEntry] = {}
     for number in store.catalog.numbers()[-_LOOKED_AT:]:
         try:

@@ -1,4 +1,4 @@
-"""Documents that a killed run was moving: already in the table of one domain, not yet taken from another's."""
+"""Documents that a killed run was moving: in the table of one domain, not yet taken from another's."""
 
 from __future__ import annotations
 

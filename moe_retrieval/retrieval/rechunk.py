@@ -14,8 +14,9 @@ import numpy as np
 from moe_retrieval.corpus.chunking import RULES, Chunker
 from moe_retrieval.corpus.readers import read_corpus
 from moe_retrieval.corpus.walking import is_file
-from moe_retrieval.errors import MoeretError, UsageError
+from moe_retrieval.errors import UsageError
 from moe_retrieval.hashing import content_hash, document_key
+from moe_retrieval.retrieval.embedded import entries_before
 from moe_retrieval.storage.lookup import places
 from moe_retrieval.types import GENERAL, Document, Rejected
 
@@ -96,14 +97,8 @@ def recorded_sizes(live: Generation | None) -> ChunkSizes:
 
 def chunkings_of(store: Store, domain: str, entry: DomainEntry) -> tuple[str, ...]:
     """Every chunker that a document of the table may have been cut with: all that the catalog still names."""
-    found = dict.fromkeys(parts_of(entry.chunking))
-    for number in reversed(store.catalog.numbers()):
-        try:
-            older = store.catalog.read(number).domains.get(domain)
-        except MoeretError:
-            continue
-        found |= dict.fromkeys(parts_of(older.chunking)) if older else {}
-    return tuple(found)
+    entries = (entry, *entries_before(store, domain))
+    return tuple(dict.fromkeys(part for one in entries for part in parts_of(one.chunking)))
 
 
 class _State(IntEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ class Folder:
 
     def set_aside(self, name: str) -> None:
         path = self.local / name
-        with file_faults(f"set {name} aside"):
+        with file_faults(f"set {name} aside"), contextlib.suppress(FileNotFoundError):  # another was faster
             path.rename(path.with_name(f"{path.name}.damaged"))
 
     def settle(self) -> None:

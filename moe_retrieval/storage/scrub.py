@@ -1,8 +1,8 @@
 """Read every byte of a store and compare it with what was written.
 
-What is checked: all files that a kept generation needs (`stock`). What is not: `lock` and `readers/` (who is
-at work now), `progress/` (sealed, and read only after a kill), `_transactions/` and the version hints of
-Lance (no reader of a version needs them), and files that no kept generation names.
+What is checked: all files that a kept generation needs (`stock`), and the notes of runs and of experts that
+wait. What is not: `lock` and `readers/` (who is at work now), `_transactions/` and the version hints of Lance
+(no reader of a version needs them), and files that no kept generation names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from moe_retrieval.storage.place import Place
     from moe_retrieval.storage.store import Store
 
-DERIVED = frozenset({Kind.TEXT_INDEX, Kind.ROUTER, Kind.INDEX, Kind.SUMS})
+DERIVED = frozenset({Kind.TEXT_INDEX, Kind.ROUTER, Kind.INDEX, Kind.SUMS, Kind.NOTE})
 """What can be made again from the rest."""
 
 _COPY = "restore it from a copy of the store"
@@ -36,6 +36,7 @@ _CURES = {
     Kind.ROUTER: "moeret doctor --repair fits it again",
     Kind.INDEX: "moeret doctor --repair builds it again",
     Kind.STORE: _COPY,
+    Kind.NOTE: "moeret doctor --repair removes it: a run that was stopped does its work again",
 }
 _OLDER = "only older generations need it: moeret gc --keep 1 lets them go"
 _SECRET = "delete it; the next moeret index makes a new one"  # noqa: S105

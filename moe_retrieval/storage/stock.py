@@ -16,6 +16,8 @@ from moe_retrieval.errors import MoeretError
 from moe_retrieval.storage import candidate_notes, sidecar, sums
 from moe_retrieval.storage.catalog import CATALOG, FORMAT, name_of
 from moe_retrieval.storage.health import lost_generations
+from moe_retrieval.storage.marker import PROGRESS
+from moe_retrieval.storage.seal import unsealed
 from moe_retrieval.storage.small_files import EXPERTS
 from moe_retrieval.types import GENERAL
 
@@ -42,6 +44,7 @@ class Kind(StrEnum):
     ROUTER = "router"
     INDEX = "vector index"
     STORE = "store"
+    NOTE = "note of a run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,7 @@ def take_stock(store: Store, numbers: Iterable[int]) -> Stock:
     for generation in stock.generations:  # the newest last: what it needs is live
         _contents(store.place, generation, stock, live=generation is newest)
     _candidates(store.place, stock)
+    _notes(store.place, stock)
     live = {entry.digest for entry in newest.domains.values()} if newest else set()
     _indexes(store.place, stock, live=live)
     return stock
@@ -182,6 +186,15 @@ def _candidates(place: Place, stock: Stock) -> None:
             stock.want(Wanted(file, Kind.EXPERT, sha256, owner=note.expert))
         if not note.checked:
             stock.unchecked[name] = "it was written without a checksum"
+
+
+def _notes(place: Place, stock: Stock) -> None:
+    """What versions the runs that write to tables go on from; one that cannot be read counts as none."""
+    for name in (f"{PROGRESS}/{one}" for one in place.names(PROGRESS) if one.startswith("d_")):
+        try:
+            unsealed(place.read(name))
+        except (FileNotFoundError, ValueError):
+            stock.faults.append(Fault(name, Kind.NOTE, NOT_AS_WRITTEN))
 
 
 def _indexes(place: Place, stock: Stock, *, live: set[str]) -> None:

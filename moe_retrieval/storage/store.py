@@ -95,7 +95,7 @@ class Store:
         return self.place.lease(wait=self.wait if wait is None else wait)
 
     def create_table(self, domain: str, *, dim: int, fingerprint: str) -> Table:
-        """A new, empty table for a domain, beside the ones it has; no number is used twice."""
+        """A new, empty table for a domain, beside the ones it has; with a number above theirs."""
         live = self.catalog.latest()
         known = [entry.table for entry in live.domains.values()] if live else []
         used = [number for one, number in [*self._numbered(), *_parsed(known)] if one == domain]

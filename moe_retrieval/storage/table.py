@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from moe_retrieval.errors import BadVectorError, StoreConflictError
 from moe_retrieval.storage import sums
+from moe_retrieval.storage.budget import joined_below, text_index_lags
 from moe_retrieval.storage.catalog import DomainEntry
 from moe_retrieval.storage.digest import digest_of
 from moe_retrieval.storage.engine import batches_of, engine_faults
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from moe_retrieval.storage.place import Place
-
-_FRAGMENT_ROWS = 131_072
-"""Fragments of this size are left alone by compaction, so its cost does not grow with the table."""
 
 TEXT_ANALYSIS = {"with_position": False, "base_tokenizer": "simple", "language": "English", "stem": True}
 """How texts become words; what is not named here is as LanceDB's `FTS` has it."""
@@ -166,13 +164,15 @@ class Table:
         return before - self.rows
 
     def compact(self) -> None:
-        """Join small fragments. Old versions stay: they may be pinned.
+        """Join small fragments where there are many. Old versions stay: they may be pinned.
 
         Raises:
             StoreCorruptError: a file that would be copied is not as it was written.
         """
-        options = {"target_rows_per_fragment": _FRAGMENT_ROWS}
         dataset = self._dataset()
+        if not (target := joined_below(dataset)):
+            return
+        options = {"target_rows_per_fragment": target}
         refuse_damaged(self.place, self.name, dataset, recorded=self.recorded, options=options)
         with engine_faults(f"tidy table {self.name}"):
             dataset.optimize.compact_files(**options)
@@ -184,12 +184,15 @@ class Table:
             self.place.dataset(self.name, version=version).restore()
 
     def maintain(self) -> None:
-        """Join small fragments and bring the text index up to date. Old versions stay: they may be pinned."""
+        """Join small fragments and bring the text index up to date, where it is worth it. Old versions stay."""
         if not text_index_is_whole(self.place, self.name, self._dataset(), recorded=self.recorded):
             self.rebuild_text_index()
         self.compact()
         with engine_faults(f"tidy table {self.name}"):
-            self._dataset().optimize.optimize_indices()
+            dataset = self._dataset()
+            if not text_index_lags(dataset):
+                return
+            dataset.optimize.optimize_indices()
         self._check(f"tidy table {self.name}")
 
     def rebuild_text_index(self) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from moe_retrieval.errors import StaleDomainError
 from moe_retrieval.storage.found import Found
 from moe_retrieval.storage.index import open_index
+from moe_retrieval.storage.shared_indexes import bring_indexes
 from moe_retrieval.storage.rows import CONTENT, VECTOR, to_numpy
 from moe_retrieval.training.links import names_of
 
@@ -77,8 +78,10 @@ class TableNeighbours:
         if (loaded := encoder.fingerprint(domain)) != entry.fingerprint:
             raise StaleDomainError(domain, stored=entry.fingerprint, loaded=loaded)
         view = store.view(entry)
-        folder = store.indexes_dir
-        return cls(view, open_index(view, folder=folder, entry=entry, notify=notify) if entry.rows else None)
+        if not entry.rows:
+            return cls(view, None)
+        bring_indexes(store.place, entry)
+        return cls(view, open_index(view, folder=store.indexes_dir, entry=entry, notify=notify))
 
     def search(self, queries: NDArray[np.float32], *, k: int) -> list[Found]:
         if self._index is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.flows.crash_experts import Models
 from tests.program import ROOT, Done, Run, run_moeret
 
 
@@ -24,3 +25,9 @@ def sample_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
     store = tmp_path_factory.mktemp("sample") / "store"
     done = run_moeret("index", str(ROOT / "sample_corpora"), "--store", str(store), "--json")
     return store, done
+
+
+@pytest.fixture(scope="session")
+def crash_models(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Models:
+    """The tiny model with an expert for each domain of the crash tests."""
+    return Models.build(tiny_model, tmp_path_factory.mktemp("crash"), each=1)

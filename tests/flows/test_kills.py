@@ -147,7 +147,7 @@ def test_twenty_killed_runs_are_completed_by_the_next(
 def test_a_signal_keeps_what_was_published_and_says_how_to_go_on(
     corpus: Path, tiny_model: Path, tmp_path: Path, sent: signal.Signals, code: int, word: str
 ) -> None:
-    """The run reads a pipe that stays open: however fast the machine, it is not done when the signal comes."""
+    """The run reads a pipe that stays open: however fast the machine, it is not done when it comes."""
     lines = corpus.read_bytes().splitlines(keepends=True)
     process = start("-", tmp_path / "store", tiny_model)
     assert process.stdin is not None

@@ -19,11 +19,6 @@ from tests.flows.crash_experts import Models
 from tests.flows.crash_run import CrashRun
 
 
-@pytest.fixture(scope="module")
-def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Models:
-    return Models.build(tiny_model, tmp_path_factory.mktemp("models"), each=2)
-
-
 def killed(folder: Path, models: Models, *, times: int, seed: int) -> CrashRun:
     """A store whose writers were killed so often, everything checked after each kill."""
     run = CrashRun(folder, models=models, seed=seed)
@@ -46,7 +41,8 @@ def test_kills_at_any_moment_lose_and_double_and_mix_nothing(tmp_path: Path, mod
 
 
 @pytest.mark.slow
-def test_500_kills_lose_and_double_and_mix_nothing(tmp_path: Path, models: Models) -> None:
+def test_500_kills_lose_and_double_and_mix_nothing(tmp_path: Path, tiny_model: Path) -> None:
+    models = Models.build(tiny_model, tmp_path / "models", each=2)
     run = killed(tmp_path, models, times=500, seed=1)
     assert run.figures.kills.total() == 500
     assert run.figures.answers > 1_000

@@ -68,11 +68,6 @@ class PowerRun(CrashRun):
         retriever.close()
 
 
-@pytest.fixture(scope="module")
-def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Models:
-    return Models.build(tiny_model, tmp_path_factory.mktemp("models"), each=1)
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     if sys.platform != "linux" or os.geteuid() != 0:
@@ -121,16 +116,16 @@ def lost(folder: Path, disk: Disk, models: Models, *, times: int) -> int:
     return found
 
 
-def test_power_cuts_lose_nothing_acknowledged(tmp_path: Path, disk: Disk, models: Models) -> None:
-    assert cut(tmp_path, disk, models, times=2, seed=0).figures.kills.total() == 2
+def test_power_cuts_lose_nothing_acknowledged(tmp_path: Path, disk: Disk, crash_models: Models) -> None:
+    assert cut(tmp_path, disk, crash_models, times=2, seed=0).figures.kills.total() == 2
 
 
 @pytest.mark.slow
-def test_100_power_cuts_lose_nothing_acknowledged(tmp_path: Path, disk: Disk, models: Models) -> None:
-    assert cut(tmp_path, disk, models, times=100, seed=1).figures.kills.total() == 100
+def test_100_power_cuts_lose_nothing_acknowledged(tmp_path: Path, disk: Disk, crash_models: Models) -> None:
+    assert cut(tmp_path, disk, crash_models, times=100, seed=1).figures.kills.total() == 100
 
 
 @pytest.mark.slow
-def test_the_cuts_are_real_ones(tmp_path: Path, disk: Disk, models: Models) -> None:
+def test_the_cuts_are_real_ones(tmp_path: Path, disk: Disk, crash_models: Models) -> None:
     """Without syncs, most of them take something: a simulation that always loses nothing shows nothing."""
-    assert lost(tmp_path, disk, models, times=20) >= 10
+    assert lost(tmp_path, disk, crash_models, times=20) >= 10

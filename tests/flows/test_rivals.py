@@ -21,7 +21,7 @@ from moe_retrieval.storage.view import TableView
 from tests.program import ROOT
 
 NAMES = ("a", "b", "c", "d")
-MOST_FRAGMENTS = 8
+MOST_FRAGMENTS = 24
 
 
 @dataclass(frozen=True)

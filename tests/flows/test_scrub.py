@@ -2,9 +2,9 @@
 
 Long form, a thousand flips: pytest -m slow tests/flows/test_scrub.py
 
-Left out, because no generation needs them: `lock` and `readers/` (who is at work now), `progress/` (read only
-after a kill, and sealed), `_transactions/` and `latest_version_hint.json` (no reader of a version needs
-them), and files of a table that no kept generation's list names.
+Left out, because no generation needs them: `lock` and `readers/` (who is at work now), `_transactions/` and
+`latest_version_hint.json` (no reader of a version needs them), and files of a table that no kept generation's
+list names.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.tiny_model import different
 
 SHORT, LONG = 40, 1_000
 DOMAINS = ("cvd", "skin")
-LEFT_OUT = {"lock", "readers", "progress"}
+LEFT_OUT = {"lock", "readers"}
 
 
 def documents(domain: str, *, words: str) -> list[Document]:
@@ -131,7 +131,9 @@ def test_every_flipped_bit_is_found_and_no_flipped_index_is_searched(
 
 def test_the_flips_reach_every_kind_of_file(store: Store) -> None:
     kinds = {"/".join(Path(name).parts[:1]) for name in needed(store)}
-    assert kinds == {"catalog", "experts", "indexes", "routers", "secret", "store.json", "tables"}
+    assert kinds == {
+        *("catalog", "experts", "indexes", "progress", "routers", "secret", "store.json", "tables")
+    }
     parts = {Path(name).parts[2] for name in needed(store) if name.startswith("tables/")}
     assert parts == {"_deletions", "_indices", "_versions", "data"}
     suffixes = {Path(name).suffix for name in needed(store) if name.startswith(("indexes/", "experts/"))}

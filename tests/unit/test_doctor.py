@@ -26,6 +26,7 @@ from moe_retrieval.storage import sums
 from moe_retrieval.storage.candidate_notes import CANDIDATES
 from moe_retrieval.storage.catalog import DomainEntry, name_of
 from moe_retrieval.storage.scrub import scrub
+from moe_retrieval.storage.sidecar import read_all
 from tests.tiny_model import different
 
 ROOT = Path(__file__).parents[2]
@@ -172,7 +173,8 @@ def test_indexes_that_are_gone_altogether_are_built_again(moeret: Moeret) -> Non
 
 @pytest.mark.parametrize("suffix", [".faiss", ".npy", ".json"])
 def test_a_flipped_index_file_is_removed_and_built_again(moeret: Moeret, suffix: str) -> None:
-    flip(next(moeret.store.indexes_dir.glob(f"*{suffix}")))
+    live = next(one for one in read_all(moeret.store.indexes_dir) if one.digest == entry_of(moeret).digest)
+    flip(moeret.store.indexes_dir / f"{live.name}{suffix}")
     assert [one.subject for one in look(moeret, scrub=True) if one.failed] == ["scrub, vector index"]
     mended(moeret, scrub=True)
     assert look(moeret, scrub=True) == []
@@ -180,7 +182,7 @@ def test_a_flipped_index_file_is_removed_and_built_again(moeret: Moeret, suffix:
 
 @pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
 def test_a_damaged_router_is_fitted_again(moeret: Moeret, damage: Callable[[Path], None]) -> None:
-    damage(next(moeret.store.routers_dir.glob("*.safetensors")))
+    damage(moeret.store.routers_dir / f"{moeret.status().router}.safetensors")
     assert [one.subject for one in look(moeret)] == ["router"]
     assert "router: was fitted again" in mended(moeret)
     assert look(moeret) == []
@@ -312,6 +314,13 @@ def test_a_run_that_was_stopped_is_told_of(moeret: Moeret) -> None:
     table = moeret.store.table("d_cvd.g1")
     table.delete_documents(table.documents().keys[:1])
     assert ["was written to after generation 2" in one.message for one in look(moeret)] == [True]
+
+
+def test_a_damaged_note_of_a_run_is_removed(moeret: Moeret) -> None:
+    flip(moeret.store.path / "progress" / "d_cvd.g1")
+    assert [one.subject for one in look(moeret, scrub=True)] == ["scrub, note of a run"]
+    assert "progress/d_cvd.g1 was removed" in mended(moeret, scrub=True)
+    assert look(moeret, scrub=True) == []
 
 
 def test_notes_of_dead_readers_are_cleared(moeret: Moeret) -> None:

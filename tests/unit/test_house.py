@@ -30,6 +30,7 @@ KNOWS = {
     "lancedb": {"storage"},
     "lance": {"storage"},
     "faiss": {"storage"},
+    "obstore": {"storage"},
     "torch": {"model", "engines", "training", "integrations"},
     "transformers": {"model", "engines", "training"},
     "matplotlib": {"evaluation"},

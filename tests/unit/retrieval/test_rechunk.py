@@ -11,7 +11,7 @@ import pytest
 
 from moe_retrieval import Document, Moeret
 from moe_retrieval.model import surgery
-from moe_retrieval.retrieval.rechunk import joined, parts_of
+from moe_retrieval.retrieval.rechunk import ChunkSizes, joined, parts_of, recorded_sizes
 from moe_retrieval.settings import Settings
 from moe_retrieval.storage.catalog import DomainEntry
 from moe_retrieval.types import Durability, Precision
@@ -264,6 +264,13 @@ def test_a_killed_run_goes_on_without_encoding_what_it_wrote(finer: Moeret) -> N
 
 
 # --- how a table of several chunkers is recorded
+
+
+def test_a_store_whose_domains_are_cut_alike_names_their_sizes(written: Moeret, finer: Moeret) -> None:
+    assert recorded_sizes(None) == ChunkSizes()
+    assert recorded_sizes(written.store.catalog.latest()) == ChunkSizes(30, 7)
+    finer.reindex(domains=["heart"])
+    assert recorded_sizes(written.store.catalog.latest()) == ChunkSizes()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from moe_retrieval.errors import (
 )
 from moe_retrieval.retrieval.reindexer import Reindexer
 from moe_retrieval.settings import Settings
+from moe_retrieval.storage.index import IndexInfo
 from moe_retrieval.types import Precision
 from tests.tiny_model import build_tiny_bert, different
 
@@ -330,6 +331,16 @@ def test_vectors_of_other_texts_are_not_published(
     with pytest.raises(StoreError, match="holds vectors that are not those of their texts"):
         Reindexer(filled, encoder=shorter).run()
     assert entries(filled) == before
+
+
+def test_an_index_that_finds_less_than_is_wanted_is_told(
+    filled: Store, shorter: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    low = IndexInfo(engine="faiss", factory="IVF64,SQ8", rows=12, recall_at_10=0.91)
+    monkeypatch.setattr("moe_retrieval.retrieval.reindexer.index_info", lambda *_: low)
+    heard: list[str] = []
+    Reindexer(filled, encoder=shorter, notify=heard.append).run()
+    assert heard[0] == "the new index of cvd has a recall@10 of 0.910, below 0.98 (setting `recall`)"
 
 
 def test_a_reindex_is_noted_in_the_generation_it_makes(filled: Store, shorter: Encoder) -> None:

@@ -83,7 +83,7 @@ class Content:
         return sorted(hits, key=lambda hit: (-hit.score, hit.key))
 
     def by_words(self, query: str, *, where: Callable[[Doc], bool]) -> list[Hit]:
-        """All rows with a word of the query, best first by BM25 (Robertson, Zaragoza 2009; k1 1.2, b 0.75)."""
+        """All rows with a word of the query, best first by BM25 (Robertson, Zaragoza 2009; k1 1.2, b .75)."""
         rows = [(key, name, text, doc, Counter(text.split())) for key, name, text, doc in self.chunks()]
         mean = sum(sum(counts.values()) for *_, counts in rows) / max(1, len(rows))
         hits = []

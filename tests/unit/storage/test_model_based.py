@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ from storage_builders import key_of
 
 from moe_retrieval.errors import BadVectorError, StoreError
 from moe_retrieval.filters import parse_filter
+from moe_retrieval.storage import faiss_choice
 from moe_retrieval.storage.index import build_index, open_index
 from moe_retrieval.storage.rows import to_batch, with_vectors
 from moe_retrieval.storage.store import Store
@@ -58,8 +59,11 @@ fillings = st.dictionaries(names, docs, min_size=1, max_size=4)
 class StoreMachine(RuleBasedStateMachine):
     """A store of two domains, and beside it what the dictionaries `working` and `past` say it must hold.
 
-    `working`: the tables as their writer sees them; `past`: by generation, what was published.
+    `working`: the tables as their writer sees them; `past`: by generation, what was published. `searched`:
+    the kinds of index that answered.
     """
+
+    searched: ClassVar[set[str]] = set()
 
     def __init__(self) -> None:
         super().__init__()
@@ -232,6 +236,7 @@ class StoreMachine(RuleBasedStateMachine):
         every = content.nearest(query, where=FILTERS[where])
         allowed = view.matching(parse_filter(where), known=("year", "tag")) if where else None
         index = open_index(view, folder=self.store.indexes_dir, entry=entry, notify=lambda _message: None)
+        self.searched.add(index.info.factory)
         found = index.search(query[None], k=k, allowed=allowed)[0]
         assert len(found.keys) == min(k, len(every))
         if index.info.factory in ("Flat", "exact"):
@@ -266,6 +271,20 @@ class StoreMachine(RuleBasedStateMachine):
         assert [one.number for one in self.store.catalog.history()] == sorted(self.past)
 
 
+class LargeTables(StoreMachine):
+    """With enough rows in each table, and limits so low, that no search reads all of them."""
+
+    searched: ClassVar[set[str]] = set()
+
+    def __init__(self) -> None:
+        super().__init__()
+        for domain in DOMAINS:
+            self.add(
+                domain, {f"always-{at}": Doc((f"{WORDS[at % 6]} {WORDS[at // 6]}",), at) for at in range(24)}
+            )
+        self.publish()
+
+
 def assert_hits(keys: np.ndarray, scores: np.ndarray, every: list[Hit], *, k: int) -> None:
     """The k best of `every`: scores alike, each row's its own, of equal texts those with the least keys."""
     true = {hit.key: hit for hit in every}
@@ -284,7 +303,7 @@ def assert_true_scores(keys: np.ndarray, scores: np.ndarray, every: list[Hit]) -
     np.testing.assert_allclose(scores, [true[key] for key in keys.tolist()], atol=0.03)
 
 
-def walk(steps: int, *, examples: int) -> None:
+def walk(machine: type[StoreMachine], steps: int, *, examples: int) -> None:
     """Random walks of so many steps, the same in every run."""
     chosen = settings(
         max_examples=examples,
@@ -295,13 +314,30 @@ def walk(steps: int, *, examples: int) -> None:
         suppress_health_check=list(HealthCheck),
         print_blob=True,
     )
-    run_state_machine_as_test(StoreMachine, settings=chosen)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(machine, settings=chosen)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits so low that these tables are large ones."""
+    monkeypatch.setattr(faiss_choice, "FLAT_ROWS", 16)
 
 
 def test_a_store_answers_as_a_dictionary_does() -> None:
-    walk(40, examples=4)
+    walk(StoreMachine, 40, examples=4)
+    assert StoreMachine.searched == {"Flat"}
+
+
+def test_of_large_tables_every_hit_is_right(small: None) -> None:
+    walk(LargeTables, 20, examples=2)
+    assert LargeTables.searched - {"Flat", "exact"}
 
 
 @pytest.mark.slow
 def test_a_store_answers_as_a_dictionary_does_over_5000_steps() -> None:
-    walk(50, examples=100)
+    walk(StoreMachine, 50, examples=100)
+
+
+@pytest.mark.slow
+def test_of_large_tables_every_hit_is_right_over_1000_steps(small: None) -> None:
+    walk(LargeTables, 50, examples=20)
