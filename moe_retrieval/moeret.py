@@ -280,7 +280,7 @@ class Moeret:
 
     def _made(self) -> Store:
         if self._store is None:
-            self._store = open_store(self.settings, create=True)
+            self._store = open_store(self.settings, create=True, notify=self.notify)
         return self._store
 
     def _exists(self) -> bool:

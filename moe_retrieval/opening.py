@@ -10,6 +10,8 @@ from moe_retrieval.retrieval.indexer import IndexOptions
 from moe_retrieval.retrieval.pinned import EncoderChoice, reindexing_encoder
 from moe_retrieval.retrieval.publisher import Indexing
 from moe_retrieval.retrieval.rechunk import ChunkSizes, recorded_sizes
+from moe_retrieval.storage.filesystem import NEXT_STEP, network_warning
+from moe_retrieval.storage.place import is_url
 from moe_retrieval.storage.store import Store
 from moe_retrieval.types import Durability
 
@@ -22,15 +24,23 @@ if TYPE_CHECKING:
     from moe_retrieval.storage.catalog import Generation
 
 
-def open_store(settings: Settings, *, create: bool = False) -> Store:
-    """The store that the settings name; with `create`, a new one where there is none."""
-    return Store.open(
+def open_store(
+    settings: Settings, *, create: bool = False, notify: Callable[[str], None] = lambda _message: None
+) -> Store:
+    """The store that the settings name; with `create`, a new one where there is none.
+
+    A writer (`create`) is told, by `notify`, of a network file system.
+    """
+    store = Store.open(
         settings.store,
         create=create,
         durable=settings.durability is Durability.POWER,
         wait=settings.lease_wait,
         cache=settings.cache,
     )
+    if create and not is_url(settings.store) and (warning := network_warning(store.path)):
+        notify(f"{warning}; {NEXT_STEP}")
+    return store
 
 
 def encoder_choice(settings: Settings) -> EncoderChoice:

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from moe_retrieval.storage.table import Table
     from moe_retrieval.storage.view import TableView
 
-TIMED = 64
-"""Chunks that are encoded to learn how fast that is."""
+TIMED = (8, 16, 40)
+"""Chunks that are encoded, in steps, to learn how fast that is; it ends early where it is slow."""
+
+ENOUGH = 1.0
+"""Seconds after which no further step is taken."""
 
 RECUT = 500
 """Documents that are cut anew to learn how many chunks come of them; of more, the rest is like these."""
@@ -86,12 +89,17 @@ def measured(
 def _seconds_each(
     plan: DomainPlan, view: TableView, *, encoder: Encoder, clock: Callable[[], float]
 ) -> float:
-    offsets = np.linspace(0, view.rows - 1, min(TIMED, view.rows)).astype(np.int64)
+    wanted = min(sum(TIMED), view.rows)
+    offsets = np.random.default_rng(0).choice(view.rows, size=wanted, replace=False)
     texts = view.take(offsets, columns=[CONTENT])[CONTENT].to_pylist()
     encoder.encode_document(texts[:1], domain=plan.domain)  # the first text loads the weights
-    begun = clock()
-    encoder.encode_document(texts, domain=plan.domain)
-    return (clock() - begun) / len(texts)
+    begun, done = clock(), 0
+    for size in TIMED:
+        encoder.encode_document(texts[done : done + size], domain=plan.domain)
+        done = min(done + size, wanted)
+        if done == wanted or clock() - begun > ENOUGH:
+            break
+    return (clock() - begun) / done
 
 
 def _written(table: Table | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -254,7 +254,7 @@ def _search(snapshot: Snapshot, route: Route, ask: _Ask, vectors: Vectors, *, at
         except StoreCorruptError as error:
             if vector is None:
                 raise
-            cure = f"moeret reindex --force --domain {route.domain}"
+            cure = "moeret doctor --repair"
             snapshot.notify(f"domain {route.domain} is searched by vector only: {error.message}; {cure}")
     return Searched(route.domain, space=space, probability=route.probability, vector=vector, text=text)
 

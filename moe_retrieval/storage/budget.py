@@ -1,8 +1,8 @@
 """Whether tidying a table is worth what it costs: to join fragments is to copy all their rows.
 
-Fragments are joined when more than a few are of one size, and only with their like (as log-structured merge trees
-do; O'Neil et al., Acta Informatica 1996). So a row is copied a few times in its life, however often a table of a
-hundred thousand rows is given one more, and the number of fragments stays bounded.
+Fragments are joined when more than a few are of one size, and only with their like (as log-structured merge
+trees do; O'Neil et al., Acta Informatica 1996). So a row is copied a few times in its life, however often a
+table of a hundred thousand rows is given one more, and the number of fragments stays bounded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FRAGMENT_ROWS = 131_072
 
 _SIZES = (1_024, 16_384, FRAGMENT_ROWS)
 FEW = 8
-"""Fragments below each of these sizes that are left alone."""
+"""Fragments of each size that are left alone."""
 
 _DELETED = 0.1
 """Share of a fragment's rows from which on Lance writes it anew without the deleted ones."""
@@ -37,10 +37,13 @@ def joined_below(dataset: Any) -> int:
 
 
 def _crowded(rows: Sequence[int]) -> int:
-    """The least size below which there are too many, raised as far as that takes in no larger fragment."""
-    below = {size: sum(one < size for one in rows) for size in _SIZES}
-    crowded = next((count for count in below.values() if count > FEW), 0)
-    return max((size for size, count in below.items() if count == crowded), default=0) if crowded else 0
+    """The least size of which there are too many (0: none), raised where that takes in no other fragment."""
+    below = [sum(one < size for one in rows) for size in _SIZES]
+    of_size = [count - before for count, before in zip(below, [0, *below], strict=False)]
+    crowded = next((at for at, count in enumerate(of_size) if count > FEW), None)
+    if crowded is None:
+        return 0
+    return max(size for size, count in zip(_SIZES, below, strict=True) if count == below[crowded])
 
 
 def text_index_lags(dataset: Any) -> bool:

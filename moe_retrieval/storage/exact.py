@@ -6,12 +6,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moe_retrieval.errors import BadVectorError
 from moe_retrieval.storage.found import Found
 from moe_retrieval.storage.lookup import distinct, places
 from moe_retrieval.storage.rows import VECTOR, to_numpy
 
 if TYPE_CHECKING:
     from moe_retrieval.storage.view import TableView
+
+
+def fit_queries(queries: np.ndarray, *, view: TableView) -> np.ndarray:
+    """Query vectors as float32 (n, dim), contiguous.
+
+    Raises:
+        BadVectorError: they are not of the table's width, or one has no direction; its place is named.
+    """
+    wanted = np.ascontiguousarray(np.atleast_2d(queries), np.float32)
+    if wanted.shape[1] != view.dim:
+        raise BadVectorError(
+            f"a query has width {wanted.shape[1]}, table {view.name} has {view.dim}",
+            hint="query with the model the store was written with",
+        )
+    lengths = np.linalg.norm(wanted, axis=1)
+    if len(bad := np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))):
+        what = "is zero" if lengths[bad[0]] == 0 else "is not finite"
+        raise BadVectorError(f"the vector of query {bad[0]} {what}", hint="check the model's weights")
+    return wanted
 
 
 def search_at(

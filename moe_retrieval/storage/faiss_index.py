@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moe_retrieval.errors import BadVectorError, StoreCorruptError
+from moe_retrieval.errors import StoreCorruptError
 from moe_retrieval.storage import exact, sidecar
 from moe_retrieval.storage.engine import engine_faults, faiss
 from moe_retrieval.storage.faiss_choice import Kind, search_parameters
@@ -80,12 +80,7 @@ class FaissIndex:
 
         `allowed`: int64 keys to choose from.
         """
-        wanted = np.ascontiguousarray(np.atleast_2d(queries), np.float32)
-        if wanted.shape[1] != self._view.dim:
-            raise BadVectorError(
-                f"a query has width {wanted.shape[1]}, table {self._view.name} has {self._view.dim}",
-                hint="query with the model the store was written with",
-            )
+        wanted = exact.fit_queries(queries, view=self._view)
         if allowed is None:
             mask = None if self._whole else self._live
             return self._joined(wanted, mask, np.ones(len(self._tail_keys), bool), k=k, allowed=None)

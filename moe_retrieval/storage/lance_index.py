@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moe_retrieval.errors import BadVectorError
 from moe_retrieval.storage import exact
 from moe_retrieval.storage.engine import engine_faults
 from moe_retrieval.storage.found import untied
@@ -45,12 +44,7 @@ class LanceIndex:
 
         `allowed`: int64 keys to choose from.
         """
-        wanted = np.ascontiguousarray(np.atleast_2d(queries), np.float32)
-        if wanted.shape[1] != self._view.dim:
-            raise BadVectorError(
-                f"a query has width {wanted.shape[1]}, table {self._view.name} has {self._view.dim}",
-                hint="query with the model the store was written with",
-            )
+        wanted = exact.fit_queries(queries, view=self._view)
         if allowed is not None and len(allowed) > _LONGEST_LIST:
             return exact.search_all(self._view, wanted, k=k, allowed=allowed)
         return [self._one(query, k=k, allowed=allowed) for query in wanted]

@@ -184,7 +184,7 @@ class Table:
             self.place.dataset(self.name, version=version).restore()
 
     def maintain(self) -> None:
-        """Join small fragments and bring the text index up to date, where it is worth it. Old versions stay."""
+        """Join small fragments and update the text index, where it is worth it. Old versions stay."""
         if not text_index_is_whole(self.place, self.name, self._dataset(), recorded=self.recorded):
             self.rebuild_text_index()
         self.compact()

@@ -10,8 +10,8 @@ import numpy as np
 from moe_retrieval.errors import StaleDomainError
 from moe_retrieval.storage.found import Found
 from moe_retrieval.storage.index import open_index
-from moe_retrieval.storage.shared_indexes import bring_indexes
 from moe_retrieval.storage.rows import CONTENT, VECTOR, to_numpy
+from moe_retrieval.storage.shared_indexes import bring_indexes
 from moe_retrieval.training.links import names_of
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""A table is tidied when it is worth it: fragments stay few, and large ones are not copied for a single row."""
+"""A table is tidied when it is worth it: fragments stay few, large ones are not copied for a single row."""
 
 from __future__ import annotations
 

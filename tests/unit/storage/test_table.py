@@ -155,14 +155,14 @@ def test_fields_beyond_the_limit_stay_in_the_metadata_only(store: Store, table: 
 
 
 def test_maintenance_joins_fragments_and_keeps_every_pinned_version(store: Store, table: Table) -> None:
-    for at in range(6):
+    for at in range(12):
         table.write(batch_of(rows_of(f"d{at}", [f"text {at}"]), seed=at))
     pinned = table.entry(expert="general")
     table.delete_documents(keys("d0"))
     table.maintain()
     after = store.view(table.entry(expert="general"))
     assert len(after.dataset.get_fragments()) == 1
-    assert (after.rows, store.view(pinned).rows) == (5, 6)
+    assert (after.rows, store.view(pinned).rows) == (11, 12)
 
 
 def test_maintenance_with_nothing_to_do_makes_no_new_version(store: Store) -> None:
