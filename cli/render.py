@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from moe_retrieval.doctor import Finding
     from moe_retrieval.models import ExpertPair, ModelInfo
-    from moe_retrieval.retrieval.reindexer import DomainPlan
     from moe_retrieval.retrieval.retriever import Answer
     from moe_retrieval.status import Status
     from moe_retrieval.types import Hit, IndexReport
@@ -142,17 +141,6 @@ def _hit(hit: Hit, *, explain: bool) -> Iterator[Text]:
     yield _row(("    " + wording.beginning(hit.text), ""))
 
 
-def plan(plans: Sequence[DomainPlan]) -> None:
-    """What a reindex would do."""
-    for said in wording.reindex_plan(plans):
-        line(said)
-
-
-def reindex_report(report: IndexReport) -> None:
-    """What a reindex did."""
-    line(wording.reindex_summary(report))
-
-
 def status(found: Status, *, wanted_recall: float) -> None:
     """The live generation as a table; an index that finds less than is wanted gets a note."""
     line(f"store {wording.short_path(found.store)}, generation {found.generation} of {found.created}")
@@ -229,13 +217,19 @@ def counting(first: str, second: str) -> Iterator[Callable[[int, int], None] | N
 
 @contextmanager
 def bar(what: str, *, total: int) -> Iterator[Callable[[int], None]]:
-    """A count of a known total with the time left."""
+    """A count of a known total with its speed and the time left."""
     with _progress(counted=True) as progress:
         if progress is None:
             yield lambda _count: None
             return
         task = progress.add_task(what, total=total)
-        yield lambda count: progress.advance(task, count)
+
+        def advance(count: int) -> None:
+            progress.advance(task, count)
+            if speed := progress.tasks[0].speed:
+                progress.update(task, description=f"{what}, {speed:,.0f}/s")
+
+        yield advance
 
 
 @contextmanager

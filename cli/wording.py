@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from moe_retrieval.models import ExpertPair, ModelInfo
-    from moe_retrieval.retrieval.reindexer import DomainPlan
     from moe_retrieval.status import DomainStatus
     from moe_retrieval.types import Hit, IndexReport
 
@@ -120,23 +119,6 @@ def searches(hit: Hit) -> str:
 
 def _ranked(rank: int | None, score: float | None) -> str:
     return "-" if rank is None else f"#{rank} ({score:.3f})"
-
-
-def reindex_plan(plans: Sequence[DomainPlan]) -> Iterator[str]:
-    """What a reindex would do."""
-    if not plans:
-        yield "nothing is stale"
-    for one in plans:
-        reason = f"{one.stored[:12]} -> {one.target[:12]}" if one.stale else "not stale, forced"
-        yield f"{one.domain}: {count(one.rows, 'chunk')} to embed again ({reason})"
-
-
-def reindex_summary(report: IndexReport) -> str:
-    """What a reindex did."""
-    return (
-        f"{count(len(report.domains), 'domain')}, {count(report.chunks, 'chunk')}, "
-        f"{report.encoded:,} encoded, {report.seconds:.1f} s; generation {report.generation} is live"
-    )
 
 
 def status_row(one: DomainStatus, *, wanted_recall: float) -> tuple[str, ...]:

@@ -17,8 +17,7 @@ from moe_retrieval.errors import (
 from moe_retrieval.retrieval import estimate
 from moe_retrieval.retrieval.candidates import take_in_packs
 from moe_retrieval.retrieval.embedded import embedded_before
-from moe_retrieval.retrieval.plan import Change, Part, changes_of, same_model
-from moe_retrieval.retrieval.plan import DomainPlan as DomainPlan
+from moe_retrieval.retrieval.plan import Change, DomainPlan, Part, changes_of, same_model
 from moe_retrieval.retrieval.publisher import Indexing, build_indexes, publish
 from moe_retrieval.retrieval.rebuild import Rebuild, Rebuilt
 from moe_retrieval.retrieval.rechunk import ChunkSizes, Rereading, chunkings_of, new_chunker

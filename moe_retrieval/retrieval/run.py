@@ -166,6 +166,7 @@ class IndexRun:
         self.tally.touched.add(domain)
         if change is Change.UNCHANGED:
             self.tally.unchanged += 1
+            self.writers[domain].settled += 1
             return
         replaces = change is Change.CHANGED or domain in homes
         self._queue(document, domain, key=key, digest=digest, replaces=replaces)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from moe_retrieval.storage.store import Store
     from moe_retrieval.storage.view import TableView
 
-SAMPLE = 16
+SAMPLE = 8
 """Chunks that are encoded once more: a few are enough to see vectors that belong to other texts."""
 
 TOLERANCE = {Precision.INT8: 0.05}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moe_retrieval.retrieval.rechunk import joined
 from moe_retrieval.storage.engine import prepare_indexing, prepare_replacing
 from moe_retrieval.storage.rows import to_batch
 
@@ -25,7 +26,10 @@ COMPACT_EVERY = 64
 
 @dataclass(slots=True)
 class DomainWriter:
-    """The table of one domain with the rows that wait for it."""
+    """The table of one domain with the rows that wait for it.
+
+    `settled`: documents that this run found or left cut as its chunker cuts them.
+    """
 
     domain: str
     table: Table
@@ -34,11 +38,13 @@ class DomainWriter:
     waiting: list[Row] = field(default_factory=list)
     replaced: set[int] = field(default_factory=set)
     leaving: set[int] = field(default_factory=set)
+    settled: int = 0
     commits: int = 0
 
     def add(self, rows: Sequence[Row], *, key: int, replaces: bool) -> None:
         """Queue all rows of one document; with `replaces`, its old rows go in the same commit."""
         self.waiting += rows
+        self.settled += 1
         self.encoder.prepare(self.domain)
         prepare_indexing()
         replaces = replaces or key in self.leaving
@@ -76,14 +82,18 @@ class DomainWriter:
         )
 
     def seal(self, *, chunking: str) -> DomainEntry:
-        """What a generation records of this table as it is now."""
-        return self.table.entry(
+        """What a generation records of this table as it is now; where older cuts remain, both are named."""
+        entry = self.table.entry(
             expert=self.encoder.expert_of(self.domain),
             description=self.entry.description if self.entry else "",
             precision=str(self.encoder.precision),
             chunking=chunking,
             before=self.entry,
         )
+        older = self.entry.chunking if self.entry else ""
+        if older in ("", chunking) or self.settled >= entry.documents:
+            return entry
+        return replace(entry, chunking=joined(older, chunking))
 
     def _keep_tidy(self) -> None:
         """Join fragments in the course of a long run: each commit adds one, and each costs every reader."""

@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ENGINE_PLACE = re.compile(r",?\s*\S*\.rs:\d+(:\d+)?")
+_FAISS_PLACE = re.compile(r"Error in .*? at \S+\.(cpp|h):\d+: (Error: '.*?' failed: ?)?")
 _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("full", ("no space left", "os error 28", "os error 122", "file too large", "os error 27")),
     (
         "read-only",
         ("permission denied", "read-only file system", "os error 1)", "os error 13", "os error 30"),
     ),
+    ("disk", ("os error 5)", "input/output error")),
     ("conflict", ("commit conflict", "incompatible transaction", "ambiguous merge")),
     (
         "corrupt",
@@ -163,6 +165,9 @@ def classify(error: Exception, *, doing: str) -> StoreError:
     if kind == "read-only":
         hint = "check who owns the store's folder"
         return StoreReadOnlyError(f"could not {doing}: permission denied", hint=hint)
+    if kind == "disk":
+        hint = "check the disk and run it again"
+        return StoreError(f"could not {doing}: input/output error", hint=hint)
     if kind == "conflict":
         hint = "run it again"
         return StoreConflictError(f"could not {doing}: another writer got in between", hint=hint)
@@ -174,6 +179,6 @@ def classify(error: Exception, *, doing: str) -> StoreError:
 
 def plain(error: Exception) -> str:
     """The engine's own words without the places in its source, at most 200 characters."""
-    text = _ENGINE_PLACE.sub("", " ".join(str(error).split()))
+    text = _FAISS_PLACE.sub("", _ENGINE_PLACE.sub("", " ".join(str(error).split())))
     text = text.removeprefix("lance error: ").strip(" ,.:")
     return text if len(text) <= 200 else text[:197] + "..."

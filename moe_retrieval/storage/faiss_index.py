@@ -143,8 +143,11 @@ class FaissIndex:
     def _raw(
         self, queries: np.ndarray, mask: np.ndarray | None, *, depth: int, available: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        if self._resident is not None and mask is None and depth <= DEEPEST:
-            return self._resident.search(queries, depth)
+        if (resident := self._resident) is not None and mask is None and depth <= DEEPEST:
+            try:
+                return resident.search(queries, depth)
+            except RuntimeError:  # no memory left there, say: the CPU goes on
+                self._resident = None
         bits = None if mask is None else np.packbits(mask, bitorder="little")  # must outlive the search
         selector = None if bits is None else faiss().IDSelectorBitmap(bits)
         setting = self._setting(depth=depth, share=available / max(1, self._index.ntotal))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -72,9 +72,11 @@ class FailingProcess:
         code: int = 0,
         for_good: bool = False,
         log: Path | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> Ending:
         """One run of the program; the `which`-th write `below` a folder fails with the errno `code`, once or
         `for_good`; with 0 none does. `log`: a file that gets a line for every write.
+        `settings`: variables of its environment, which stay for the runs after it.
         """
         order = {
             "words": list(words),
@@ -83,6 +85,7 @@ class FailingProcess:
             "code": code,
             "for_good": for_good,
             "log": str(log or ""),
+            "settings": dict(settings or {}),
         }
         process = self._process
         assert process.stdin is not None
@@ -109,6 +112,7 @@ def _serve(library: str) -> None:
 def _carry_out(order: dict[str, Any], interceptor: Any) -> dict[str, Any]:
     from tests.program import run_moeret
 
+    os.environ.update(order["settings"])
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if order["log"] else -1
     interceptor.arm(order["below"].encode(), order["which"], order["code"], order["for_good"], log)
     try:

@@ -70,11 +70,30 @@ def outcome(verb: str, done: Ending, scene: Scene, store: Path) -> None:
     assert_nothing_lost(found, scene.before, scene.after[verb])
 
 
-def fail(verb: str, which: int, code: int, failing: FailingProcess, scene: Scene, *, for_good: bool) -> bool:
-    """Make one write of a run fail; whether the run came so far. Then carry the run to its end."""
+def fail(
+    verb: str,
+    which: int,
+    code: int,
+    failing: FailingProcess,
+    scene: Scene,
+    *,
+    for_good: bool,
+    publish: float = 30.0,
+) -> bool:
+    """Make one write of a run fail; whether the run came so far. Then carry the run to its end.
+
+    `publish`: seconds between two generations of the run.
+    """
     store = scene.copy(f"store-{verb}-{which}-{code}-{for_good}")
     number = live(store).number
-    done = failing.run(scene.command(verb, store), below=store, which=which, code=code, for_good=for_good)
+    done = failing.run(
+        scene.command(verb, store),
+        below=store,
+        which=which,
+        code=code,
+        for_good=for_good,
+        settings={"MOERET_PUBLISH_SECONDS": str(publish)},
+    )
     try:
         _judge(verb, done, scene, store, number)
     except AssertionError as error:
@@ -117,6 +136,18 @@ def test_no_failing_write_at_all_loses_anything(
     while fail(verb, which, code, failing, scene, for_good=for_good):
         which += 1
     assert which > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("for_good", [False, True], ids=["once", "for-good"])
+def test_what_a_run_has_published_before_a_write_fails_is_kept(
+    failing: FailingProcess, scene: Scene, *, for_good: bool
+) -> None:
+    """Every document is published by itself; every fifth write fails in turn."""
+    which = 1
+    while fail("index", which, errno.ENOSPC, failing, scene, for_good=for_good, publish=1e-6):
+        which += 5
+    assert which > 500
 
 
 @pytest.mark.parametrize("verb", ["index", "reindex"])

@@ -46,6 +46,10 @@ class Disk:
         _run("dd", "if=/dev/zero", f"of={self._cache / 'disk'}", "bs=1M", f"count={DISK[:-1]}", "status=none")
         _format(self._cache / "disk", DISK)
         _mount(self._cache / "disk", self.path)
+        self.write_back()
+
+    def write_back(self) -> None:
+        """Bring all that there is to the drive."""
         _run("sync", "--file-system", str(self.path))
         _run("sync", "--file-system", str(self._cache))
 

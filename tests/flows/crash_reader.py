@@ -21,7 +21,7 @@ from moe_retrieval.retrieval.retriever import Answer, Retriever
 from moe_retrieval.types import Mode, Precision
 from tests.flows.crash_corpus import DOMAINS, queries, text_of
 
-PAUSE = 0.02
+PAUSE = 0.05
 """Seconds between two queries: the writer is to be disturbed, not starved."""
 
 

@@ -110,6 +110,7 @@ class Worker:
         import faiss  # noqa: F401
         import lance  # noqa: F401
         import lancedb  # noqa: F401
+        import sklearn.linear_model  # noqa: F401
 
         load_encoder(None, self.choice, experts={}).encode_document(["warm"])
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from moe_retrieval import Store
+from moe_retrieval import Moeret, Store
 from moeret_cli.interruption import heeding
+from tests.program import Run
 
 WORDS = [
     "heart",
@@ -163,10 +164,10 @@ def test_a_signal_keeps_what_was_published_and_says_how_to_go_on(
     assert process.returncode == code
     assert f"{word}; what was published is kept, the same command goes on from there" in err.decode()
     again = start("-", tmp_path / "store", tiny_model)
-    out, err = again.communicate(b"".join(lines), timeout=300)
+    out, err = again.communicate(b"".join(lines[:fed]), timeout=300)
     assert again.returncode == 0, err
     report = json.loads(out.splitlines()[-1])
-    assert report["documents"] == DOCUMENTS
+    assert report["documents"] == min(fed, DOCUMENTS)
     assert report["unchanged"] > 0
 
 
@@ -174,6 +175,7 @@ SLOW_TO_END = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from moeret_cli.interruption import heeding
+from tests.program import Run
 
 with heeding():
     try:
@@ -205,3 +207,10 @@ def test_a_signal_that_a_process_was_told_to_ignore_is_ignored() -> None:
         assert heard.first == 0
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_sigterm_in_a_query_ends_it_with_143(moeret: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Moeret, "query_many", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    done = moeret("query", "anything")
+    assert (done.code, done.out, done.err) == (143, "", "moeret: terminated\n")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

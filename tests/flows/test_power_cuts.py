@@ -107,7 +107,7 @@ def lost(folder: Path, disk: Disk, models: Models, *, times: int) -> int:
         run = PowerRun(folder, disk, models=models, seed=seed, durability="process")
         try:
             run.begin()
-            os.sync()  # a write-back that happened to come just then
+            disk.write_back()  # so that only what comes now can be lost
             run.cut_once()
         except (AssertionError, MoeretError):
             found += 1
@@ -116,8 +116,8 @@ def lost(folder: Path, disk: Disk, models: Models, *, times: int) -> int:
     return found
 
 
-def test_power_cuts_lose_nothing_acknowledged(tmp_path: Path, disk: Disk, crash_models: Models) -> None:
-    assert cut(tmp_path, disk, crash_models, times=2, seed=0).figures.kills.total() == 2
+def test_a_power_cut_loses_nothing_acknowledged(tmp_path: Path, disk: Disk, crash_models: Models) -> None:
+    assert cut(tmp_path, disk, crash_models, times=1, seed=0).figures.kills.total() == 1
 
 
 @pytest.mark.slow

@@ -18,7 +18,9 @@ TEXTS = [Document(f"d{at}", f"aspirin number {at} lowers the risk of stroke") fo
 
 @pytest.fixture
 def settings(tiny_model: Path, tmp_path: Path) -> Settings:
-    return Settings(store=tmp_path / "store", model=str(tiny_model), precision=Precision.FP32, durability="process")
+    return Settings(
+        store=tmp_path / "store", model=str(tiny_model), precision=Precision.FP32, durability="process"
+    )
 
 
 def test_a_query_after_an_index_answers_as_that_of_a_new_process(settings: Settings) -> None:

@@ -11,7 +11,7 @@ from moe_retrieval.errors import (
     StoreFullError,
     StoreReadOnlyError,
 )
-from moe_retrieval.storage.engine import classify, engine_faults
+from moe_retrieval.storage.engine import classify, engine_faults, plain
 
 PLACE = ", /home/runner/work/lance/lance/rust/lance-io/src/local.rs:273:40"
 
@@ -21,6 +21,7 @@ PLACE = ", /home/runner/work/lance/lance/rust/lance-io/src/local.rs:273:40"
     [
         ("lance error: LanceError(IO): No space left on device (os error 28)", StoreFullError),
         ("Unable to open file: Permission denied (os error 13)", StoreReadOnlyError),
+        ("LanceError(IO): Input/output error (os error 5)", StoreError),
         ("lance error: Retryable commit conflict for version 7", StoreConflictError),
         ("Incompatible transaction", StoreConflictError),
         ("Dataset at path x was not found: Not found: x", StoreCorruptError),
@@ -39,3 +40,19 @@ def test_failures_are_told_apart(text: str, kind: type[StoreError]) -> None:
 
 def test_a_long_engine_message_is_cut() -> None:
     assert len(classify(ValueError("x" * 10_000), doing="do it").message) < 250
+
+
+def test_a_disk_that_reports_errors_is_named_as_the_cause() -> None:
+    said = classify(RuntimeError("LanceError(IO): Input/output error (os error 5)"), doing="write")
+    assert (said.message, said.hint) == (
+        "could not write: input/output error",
+        "check the disk and run it again",
+    )
+
+
+def test_of_a_message_of_faiss_only_what_it_means_is_kept() -> None:
+    text = (
+        "Error in void faiss::write_index_header(const Index*, IOWriter*) at /project/index_write.cpp:104: "
+        "Error: 'ret == (1)' failed: write error in a.faiss"
+    )
+    assert plain(RuntimeError(text)) == "write error in a.faiss"

@@ -144,6 +144,16 @@ def test_plain_searches_go_to_the_owner_and_filtered_and_deep_ones_do_not(
         one.close()
 
 
+def test_when_the_gpu_fails_the_cpu_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing:
+        def search(self, queries: np.ndarray, depth: int) -> Any:
+            raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(faiss_gpu, "on_gpu", lambda *_, **__: Resident(Failing))
+    entry = published(store, large_table(store))
+    assert recall(opened(store, entry).search(QUERIES, k=10), truth(store.view(entry))) == 1.0
+
+
 def test_without_a_gpu_there_is_no_resident() -> None:
     if gpu_present():
         pytest.skip("there is a GPU")

@@ -10,7 +10,7 @@ from index_builders import COUNT, QUERIES, keys_of, large_table, recall, truth, 
 from storage_builders import published
 
 from moe_retrieval.storage import lance_build
-from moe_retrieval.storage.index import build_index, open_index
+from moe_retrieval.storage.index import build_index, index_info, open_index
 from moe_retrieval.storage.lance_build import ensure_lance_index, setting_of, unindexed
 from moe_retrieval.storage.view import TableView
 
@@ -44,7 +44,7 @@ def test_the_own_index_reaches_the_recall_it_reports(store: Store, table: Table,
     info = build_index(view, folder=store.indexes_dir, entry=entry, engine="lance")
     assert (info.engine, info.factory, info.recall_at_10) == ("lance", kind, built.recall_at_10)
     searched = by_lance(store, entry)
-    assert searched.info == info
+    assert searched.info == index_info(store.indexes_dir, entry, view=view) == info
     found = searched.search(QUERIES, k=10)
     assert recall(found, truth(view)) >= 0.85
     scores = view.vectors(np.flatnonzero(view.key_vh()[0] == found[0].keys[0])) @ QUERIES[0]
