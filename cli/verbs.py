@@ -8,6 +8,7 @@ import typer
 
 from moe_retrieval import __version__
 from moeret_cli import (
+    bench,
     context,
     doctor,
     domains,
@@ -46,6 +47,7 @@ app.add_typer(model.app, name="model")
 app.add_typer(pairs.app, name="pairs")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 
 

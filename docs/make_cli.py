@@ -14,9 +14,13 @@ VERBS = (
     ("context",),
     ("reindex",),
     ("status",),
+    ("history",),
+    ("rollback",),
+    ("gc",),
     ("domains",),
     ("domains", "list"),
     ("domains", "describe"),
+    ("domains", "rename"),
     ("domains", "remove"),
     ("model",),
     ("model", "upcycle"),
@@ -30,6 +34,7 @@ VERBS = (
     ("pairs", "mine"),
     ("train",),
     ("evaluate",),
+    ("bench",),
     ("doctor",),
 )
 
