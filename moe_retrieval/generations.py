@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from moe_retrieval.errors import MoeretError, NothingFoundError, StoreCorruptError, StoreError, UsageError
 from moe_retrieval.retrieval import pinned
-from moe_retrieval.retrieval.publisher import Indexing, build_indexes
+from moe_retrieval.retrieval.indexing import Indexing, build_indexes
 from moe_retrieval.retrieval.routing import load_router
 from moe_retrieval.storage.table_files import manifests
 

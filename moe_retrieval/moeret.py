@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from moe_retrieval import domain_changes, generations
 from moe_retrieval.corpus.readers import read_corpus, scope_of
 from moe_retrieval.errors import NothingFoundError
 from moe_retrieval.opening import (
@@ -96,7 +97,11 @@ class Moeret:
             store = self.store  # which may be missing
             prepare_searching()
             self._retriever = Retriever(
-                store, choice=encoder_choice(self.settings), loaded=self._writer, notify=self.notify
+                store,
+                choice=encoder_choice(self.settings),
+                loaded=self._writer,
+                indexing=indexing(self.settings),
+                notify=self.notify,
             )
         return self._retriever
 
@@ -227,14 +232,10 @@ class Moeret:
 
     def history(self) -> tuple[Past, ...]:
         """The generations of the store, newest last; see `generations.history`."""
-        from moe_retrieval import generations
-
         return generations.history(self.store)
 
     def rollback(self, generation: int | None = None, *, dry_run: bool = False) -> Rollback:
         """Publish the content of an older generation again; see `generations.roll_back`."""
-        from moe_retrieval import generations
-
         return generations.roll_back(
             self.store,
             encoder_choice(self.settings),
@@ -251,8 +252,6 @@ class Moeret:
 
     def describe(self, domain: str, description: str) -> None:
         """Set the description of a domain."""
-        from moe_retrieval import domain_changes
-
         domain_changes.describe(self.store, domain, description)
 
     def rename_domain(self, old: str, new: str, *, dry_run: bool = False) -> Renaming:
@@ -266,8 +265,6 @@ class Moeret:
 
         Of a domain that has only a candidate, that is forgotten.
         """
-        from moe_retrieval import domain_changes
-
         return domain_changes.remove(self.store, domain, encoder=self.encoder())
 
     def encoder(self) -> Encoder:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from moe_retrieval.corpus.chunking import Chunker
 from moe_retrieval.engines.packaged import expert_folders
 from moe_retrieval.retrieval.indexer import IndexOptions
+from moe_retrieval.retrieval.indexing import Indexing
 from moe_retrieval.retrieval.pinned import EncoderChoice, reindexing_encoder
-from moe_retrieval.retrieval.publisher import Indexing
 from moe_retrieval.retrieval.rechunk import ChunkSizes, recorded_sizes
 from moe_retrieval.storage.filesystem import NEXT_STEP, network_warning
 from moe_retrieval.storage.place import is_url
@@ -76,7 +76,9 @@ def index_options(settings: Settings) -> IndexOptions:
 
 def indexing(settings: Settings) -> Indexing:
     """How search structures are built."""
-    return Indexing(recall=settings.recall)
+    return Indexing(
+        recall=settings.recall, memory=settings.index_memory * 1_000_000, engine=settings.index_engine
+    )
 
 
 def open_reindexer(store: Store, settings: Settings, *, notify: Callable[[str], None]) -> Reindexer:

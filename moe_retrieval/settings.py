@@ -19,7 +19,7 @@ from pydantic_settings import (
 )
 
 from moe_retrieval.errors import SettingsError, did_you_mean
-from moe_retrieval.types import Durability, EngineName, Mode, Precision
+from moe_retrieval.types import Durability, EngineName, IndexEngine, Mode, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,8 +71,11 @@ class Settings(BaseSettings):
         Durability.POWER, description="what published generations survive: power (a power cut), or process"
     )
     lease_wait: float = Field(0.0, ge=0, description="seconds to wait while another process writes")
+    index_engine: IndexEngine = Field(
+        IndexEngine.AUTO, description="what searches vectors: auto, faiss or lance"
+    )
     index_memory: int = Field(
-        0, ge=0, description="megabytes that the search index of a domain may take in memory; 0: no limit"
+        0, ge=0, description="megabytes that a search of a domain may walk through in memory; 0: any"
     )
     recall: float = Field(0.98, gt=0, le=1, description="recall@10 that an approximate index must reach")
     mode: Mode = Field(Mode.HYBRID, description="hybrid, vector or text")
@@ -80,7 +83,7 @@ class Settings(BaseSettings):
     mass: float = Field(0.9, gt=0, le=1, description="probability that the routed domains must hold together")
     budget: int = Field(1500, ge=1, description="tokens of an assembled context")
 
-    @field_validator("mode", "precision", "engine", "durability", mode="before")
+    @field_validator("mode", "precision", "engine", "durability", "index_engine", mode="before")
     @classmethod
     def _in_any_case(cls, value: Any) -> Any:
         return value.strip().lower() if isinstance(value, str) else value

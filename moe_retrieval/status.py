@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from moe_retrieval.errors import StoreError
 from moe_retrieval.retrieval.candidates import candidate_experts, newcomers
 from moe_retrieval.storage.index import index_info
 from moe_retrieval.storage.shared_indexes import bring_descriptions
@@ -79,5 +80,16 @@ def _domain(store: Store, name: str, entry: DomainEntry, candidate: Path | None)
         candidate=waiting,
         fingerprint=entry.fingerprint,
         precision=entry.precision,
-        index=index_info(store.indexes_dir, entry),
+        index=_index(store, entry),
     )
+
+
+def _index(store: Store, entry: DomainEntry) -> IndexInfo | None:
+    """The FAISS index of an entry, else the one inside its table."""
+    found = index_info(store.indexes_dir, entry)
+    if found is not None or not entry.rows:
+        return found
+    try:
+        return index_info(store.indexes_dir, entry, view=store.view(entry))
+    except StoreError:
+        return None  # what is wrong with the table, moeret doctor says

@@ -46,6 +46,14 @@ class EngineName(StrEnum):
     ONNX = "onnx"
 
 
+class IndexEngine(StrEnum):
+    """What searches vectors; `auto` is FAISS, unless none of its indexes fits."""
+
+    AUTO = "auto"
+    FAISS = "faiss"
+    LANCE = "lance"
+
+
 class Durability(StrEnum):
     """What a published generation survives: a power cut, or only the end of the process that wrote it."""
 

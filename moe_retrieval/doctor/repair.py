@@ -15,7 +15,8 @@ from moe_retrieval.doctor.findings import Finding
 from moe_retrieval.doctor.tables import MANY_FRAGMENTS, index_problems, is_long
 from moe_retrieval.errors import MoeretError
 from moe_retrieval.opening import indexing
-from moe_retrieval.retrieval.publisher import build_indexes, publish, republish
+from moe_retrieval.retrieval.indexing import build_indexes
+from moe_retrieval.retrieval.publisher import publish, republish
 from moe_retrieval.retrieval.routing import load_router
 from moe_retrieval.storage import sidecar, sums
 from moe_retrieval.storage.durability import file_faults

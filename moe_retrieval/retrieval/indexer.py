@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from moe_retrieval.corpus.chunking import Chunker
 from moe_retrieval.errors import UsageError
-from moe_retrieval.retrieval.publisher import Indexing
+from moe_retrieval.retrieval.indexing import Indexing
 from moe_retrieval.retrieval.run import IndexRun
 from moe_retrieval.types import Document, IndexReport, slug
 

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from moe_retrieval.retrieval.indexing import build_indexes
 from moe_retrieval.retrieval.routing import fit_router
-from moe_retrieval.storage.index import build_index
-from moe_retrieval.storage.shared_indexes import bring_indexes, share_indexes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from moe_retrieval.encoder import Encoder
+    from moe_retrieval.retrieval.indexing import Indexing
     from moe_retrieval.storage.catalog import DomainEntry, Generation
     from moe_retrieval.storage.store import Store
-
-
-@dataclass(frozen=True, slots=True)
-class Indexing:
-    """How search structures are built: the recall@10 that an approximate one must reach."""
-
-    recall: float = 0.98
 
 
 def publish(
@@ -58,15 +50,6 @@ def republish(
     return _publish(
         store, entries, live=live, model=live.model, router=live.router, partial=live.partial, note=note
     )
-
-
-def build_indexes(store: Store, entries: Mapping[str, DomainEntry], *, indexing: Indexing) -> None:
-    """A search structure for every domain whose rows changed since its last one."""
-    for entry in entries.values():
-        if entry.rows:
-            bring_indexes(store.place, entry)
-            build_index(store.view(entry), folder=store.indexes_dir, entry=entry, recall=indexing.recall)
-            share_indexes(store.place, entry)
 
 
 def _fitted(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moe_retrieval.retrieval.indexing import Indexing, tidy
 from moe_retrieval.retrieval.rechunk import joined
 from moe_retrieval.retrieval.verification import verify
 from moe_retrieval.retrieval.writer import COMPACT_EVERY
@@ -54,6 +55,7 @@ class Rebuild:
     entry: DomainEntry
     encoder: Encoder
     window: int
+    indexing: Indexing = field(default_factory=Indexing)
     embedded: Embedded | None = None
     reading: Rereading | None = None
     progress: Callable[[str, int], None] | None = None
@@ -77,7 +79,7 @@ class Rebuild:
         self._drop_outdated(keys, hashes)
         self._copy()
         table = self._table()
-        table.maintain()
+        tidy(self.store, table, indexing=self.indexing)
         entry = self._sealed(table)
         verify(self.store, entry, keys=keys, hashes=hashes, live=self._kept_keys(), check=self._encode)
         kept, rejections = (self.reading.kept, self.reading.rejections()) if self.reading else (0, ())

@@ -17,8 +17,9 @@ from moe_retrieval.errors import (
 from moe_retrieval.retrieval import estimate
 from moe_retrieval.retrieval.candidates import take_in_packs
 from moe_retrieval.retrieval.embedded import embedded_before
+from moe_retrieval.retrieval.indexing import Indexing, build_indexes
 from moe_retrieval.retrieval.plan import Change, DomainPlan, Part, changes_of, same_model
-from moe_retrieval.retrieval.publisher import Indexing, build_indexes, publish
+from moe_retrieval.retrieval.publisher import publish
 from moe_retrieval.retrieval.rebuild import Rebuild, Rebuilt
 from moe_retrieval.retrieval.rechunk import ChunkSizes, Rereading, chunkings_of, new_chunker
 from moe_retrieval.retrieval.routing import load_router
@@ -168,6 +169,7 @@ class Reindexer:
             entry,
             self.encoder,
             self.window,
+            indexing=self.indexing,
             embedded=self._embedded(plan, entry, force=force),
             reading=self._reading(plan, entry),
             progress=progress,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from moe_retrieval.encoder import Encoder
+    from moe_retrieval.retrieval.indexing import Indexing
     from moe_retrieval.storage.catalog import Generation
     from moe_retrieval.storage.store import Store
     from moe_retrieval.storage.table import Found
@@ -74,10 +75,11 @@ class Retriever:
         encoder: Encoder | None = None,
         choice: EncoderChoice | None = None,
         loaded: Encoder | None = None,
+        indexing: Indexing | None = None,
         notify: Callable[[str], None] = lambda _message: None,
     ) -> None:
         self.store, self.choice, self.notify = store, choice or EncoderChoice(), notify
-        self._given, self._loaded = encoder, loaded
+        self._given, self._loaded, self._indexing = encoder, loaded, indexing
         self._snapshot: Snapshot | None = None
         self._opening = threading.Lock()
         self._pool = _threads()
@@ -168,7 +170,14 @@ class Retriever:
         """The newest generation, kept from `gc` for as long as a query uses the snapshot."""
         generation, hold = hold_newest(self.store.catalog) or (generation, Hold())
         encoder = self._encoder_for(held, generation)
-        fresh = Snapshot(self.store, generation, encoder=encoder, notify=self.notify, hold=hold)
+        fresh = Snapshot(
+            self.store,
+            generation,
+            encoder=encoder,
+            notify=self.notify,
+            hold=hold,
+            indexing=self._indexing,
+        )
         if held is not None:
             fresh.succeed(held)
         return fresh

@@ -11,8 +11,9 @@ import numpy as np
 from moe_retrieval.corpus.changes import Change, ChangeLog, KnownDocuments
 from moe_retrieval.errors import ModelError, StaleDomainError
 from moe_retrieval.hashing import content_hash, document_key
+from moe_retrieval.retrieval.indexing import build_indexes, tidy
 from moe_retrieval.retrieval.moves import unfinished_moves, without
-from moe_retrieval.retrieval.publisher import build_indexes, publish
+from moe_retrieval.retrieval.publisher import publish
 from moe_retrieval.retrieval.routing import load_router
 from moe_retrieval.retrieval.writer import DomainWriter
 from moe_retrieval.storage.rows import Row
@@ -120,7 +121,7 @@ class IndexRun:
         partial = self.live is not None and self.live.partial  # the last run was stopped before it came here
         due = {name: writer for name, writer in self.writers.items() if writer.changed() or partial}
         for writer in due.values():
-            writer.table.maintain()
+            tidy(self.store, writer.table, indexing=self.options.indexing)
         if due or self.refit:
             self._publish(due, partial=False)
         elif self.live:

@@ -7,9 +7,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from moe_retrieval.errors import ModelError, StoreError, UnknownDomainError
+from moe_retrieval.retrieval.indexing import Indexing, open_search
 from moe_retrieval.retrieval.routing import load_router
-from moe_retrieval.storage.index import open_index
-from moe_retrieval.storage.shared_indexes import bring_indexes
 from moe_retrieval.types import Route
 
 if TYPE_CHECKING:
@@ -37,7 +36,9 @@ class Snapshot:
         encoder: Encoder,
         notify: Callable[[str], None],
         hold: Hold | None = None,
+        indexing: Indexing | None = None,
     ) -> None:
+        self.indexing = indexing or Indexing()
         self.store, self.generation, self.encoder, self.notify = store, generation, encoder, notify
         self.hold = hold  # lets go when the last query that uses this snapshot has ended
         self.router = _router(store, generation, notify)
@@ -58,10 +59,12 @@ class Snapshot:
         """The domain's search structure over exactly that version."""
         with self._lock:
             if domain not in self._indexes:
-                entry = self.generation.domains[domain]
-                bring_indexes(self.store.place, entry)
-                self._indexes[domain] = open_index(
-                    self.view(domain), folder=self.store.indexes_dir, entry=entry, notify=self.notify
+                self._indexes[domain] = open_search(
+                    self.store,
+                    self.generation.domains[domain],
+                    self.view(domain),
+                    indexing=self.indexing,
+                    notify=self.notify,
                 )
             return self._indexes[domain]
 

@@ -103,7 +103,7 @@ def write_past_the_lease(store: Path, model: Path, turns: int) -> None:
 
 
 def test_rivals_lose_and_double_nothing(store: Path, tiny_model: Path) -> None:
-    upsert(store, tiny_model, 8)
+    upsert(store, tiny_model, 4)
 
 
 def test_rivals_past_the_lease_lose_and_double_nothing(store: Path, tiny_model: Path) -> None:
