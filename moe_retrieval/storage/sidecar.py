@@ -25,7 +25,7 @@ LAYOUT = 2
 
 INDEX, ROWS, _OLD_ROWS = ".faiss", ".npy", ".npz"
 _KEPT = 2
-"""Contents of a domain whose index files are kept: the one just stored and the newest other."""
+"""Contents of a table whose index files are kept: the one just stored and the newest other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,6 @@ class Sidecar:
         return file_name(self.digest, self.fingerprint, self.factory, self.library, layout=self.layout)
 
     @property
-    def domain(self) -> str:
-        return self.table.rpartition(".g")[0]
-
-    @property
     def files(self) -> dict[str, str]:
         """sha256 of the described files, by their suffix."""
         return {INDEX: self.file_sha256, ROWS if self.layout >= LAYOUT else _OLD_ROWS: self.rows_sha256}
@@ -96,8 +92,11 @@ def write(folder: Path, sidecar: Sidecar) -> None:
 
 
 def remove_superseded(folder: Path, *, by: Sidecar) -> None:
-    """Delete the index files of all contents of its domain but its own and the newest others."""
-    mine = [one for one in read_all(folder) if one.domain == by.domain and one.name != by.name]
+    """Delete the index files of all contents of its table but its own and the newest other.
+
+    Those of other tables stay: one may be gone back to. `gc` removes them with their tables.
+    """
+    mine = [one for one in read_all(folder) if one.table == by.table and one.name != by.name]
     kept = {by.digest}
     for one in mine:
         if one.digest not in kept and len(kept) < _KEPT and one.layout == LAYOUT:

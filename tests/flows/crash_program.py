@@ -68,7 +68,11 @@ class Writers:
 
     def take(self) -> Program:
         chosen, self._spare = self._spare, self._start()
-        assert chosen.answer(within=PATIENCE), "the writer does not start"
+        try:
+            chosen.answer(within=PATIENCE)
+        except AssertionError as error:  # no finding about a store: not to be taken for one
+            chosen.kill()
+            raise RuntimeError("the writer does not start") from error
         return chosen
 
     def close(self) -> None:

@@ -76,7 +76,7 @@ def watch_all(journal: Journal) -> None:
         if hasattr(Table, name):
             watch(Table, name, journal)
     watch(publisher, "fit_router", journal)
-    watch(publisher, "build_index", journal)
+    watch(publisher, "build_indexes", journal)
     watch(Encoder, "encode_document", journal, lambda _self, texts: {"chunks": len(texts)})
     publish = Catalog.publish
 
