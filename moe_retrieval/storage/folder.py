@@ -17,7 +17,7 @@ from moe_retrieval.storage.durability import (
 from moe_retrieval.storage.engine import connect, lance
 from moe_retrieval.storage.lease import hold
 from moe_retrieval.storage.place import TABLES
-from moe_retrieval.storage.recovery import newest_version, set_torn_versions_aside
+from moe_retrieval.storage.recovery import set_torn_versions_aside
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -93,9 +93,8 @@ class Folder:
         """Nothing: what is below the folder is part of the store."""
 
     def mend(self, table: str, *, acknowledged: int) -> None:
-        path = self._table(table)
-        if newest_version(path) > acknowledged:
-            set_torn_versions_aside(path, acknowledged=acknowledged)
+        with file_faults(f"repair table {table}"):
+            set_torn_versions_aside(self, table, acknowledged=acknowledged)
 
     def dataset(self, table: str, *, version: int | None = None) -> Any:
         return lance().dataset(str(self._table(table)), version=version)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from moe_retrieval.errors import NothingFoundError, StoreCorruptError, StoreVersionError, UsageError
 from moe_retrieval.storage.folder import Folder
-from moe_retrieval.storage.place import TABLES, is_url
+from moe_retrieval.storage.place import MARKER, SECRET, TABLES, is_url
 
 if TYPE_CHECKING:
     from moe_retrieval.storage.place import Place
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Of the folder's layout. What a generation file holds has a format of its own (`catalog.FORMAT`)."""
 
-MARKER, SECRET, PROGRESS = "store.json", "secret", "progress"
+PROGRESS = "progress"
 _FOLDERS = ("catalog", TABLES, "experts", "routers", "indexes")
 _OURS = {MARKER, SECRET, "lock", PROGRESS, "readers", *_FOLDERS}
 

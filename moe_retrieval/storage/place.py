@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+MARKER, SECRET = "store.json", "secret"
+"""Files of a store that there is one of: what makes a place a store, and what fences are made with."""
+
 TABLES = "tables"
 """Folder of the Lance tables, below the store."""
 

@@ -6,75 +6,45 @@ was acknowledged, so only later ones can be torn; they are renamed, never delete
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from moe_retrieval.storage.durability import file_faults
-from moe_retrieval.storage.engine import lance
+from moe_retrieval.errors import StoreError
+from moe_retrieval.storage.table_files import files_of, manifests
+from moe_retrieval.storage.torn import torn_files
 
-_TOP = (1 << 64) - 1
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from moe_retrieval.storage.folder import Folder
+
 _MARKS = {".lance": b"LANC", ".arrow": b"ARROW1"}
 """What files end with, by their suffix."""
 
 
-def set_torn_versions_aside(path: Path, *, acknowledged: int) -> tuple[int, ...]:
+def set_torn_versions_aside(folder: Folder, table: str, *, acknowledged: int) -> tuple[int, ...]:
     """Rename the manifests of torn versions above `acknowledged`; their numbers come back, newest first."""
     torn: list[int] = []
-    with file_faults(f"repair table {path.stem}"):
-        for version, manifest in _newest_first(path):
-            if version <= acknowledged or _whole(path, version):
-                break
-            manifest.rename(manifest.with_name(manifest.name + ".damaged"))
-            torn.append(version)
+    for version, manifest in manifests(folder, table):
+        if version <= acknowledged or _whole(folder, table, version):
+            break
+        folder.set_aside(manifest)
+        torn.append(version)
     return tuple(torn)
 
 
-def newest_version(path: Path) -> int:
-    """The newest version a table has a manifest of; 0 for none."""
-    return next((version for version, _ in _newest_first(path)), 0)
-
-
-def _newest_first(path: Path) -> list[tuple[int, Path]]:
-    folder = path / "_versions"
-    manifests = [one for one in folder.glob("*.manifest") if one.stem.isdigit()] if folder.is_dir() else []
-    # Lance names them 2^64 - 1 - version, so that a listing begins with the newest; old tables count upwards.
-    numbered = [(_TOP - int(one.stem) if len(one.stem) == 20 else int(one.stem), one) for one in manifests]
-    return sorted(numbered, reverse=True)
-
-
-def _whole(path: Path, version: int) -> bool:
+def _whole(folder: Folder, table: str, version: int) -> bool:
     try:
-        dataset = lance().dataset(str(path), version=version)
-        files = _files(dataset, path)
-        return _indexes_are_whole(dataset, path) and all(_file_is_whole(file, size) for file, size in files)
-    except (RuntimeError, ValueError, OSError):
+        dataset = folder.dataset(table, version=version)
+        files = files_of(folder, table, dataset)
+        torn = torn_files(folder, table, dataset, files)
+        return not torn and all(_ends_well(folder.local / file.name) for file in files)
+    except (RuntimeError, ValueError, OSError, StoreError):
         return False
 
 
-def _files(dataset: Any, path: Path) -> list[tuple[Path, int | None]]:
-    """Data files with the sizes the manifest recorded, deletion and index files without."""
-    files: list[tuple[Path, int | None]] = []
-    for fragment in dataset.get_fragments():
-        files += [(path / "data" / one.path, one.file_size_bytes) for one in fragment.data_files()]
-        if removed := fragment.deletion_file():
-            files.append((path / removed, None))
-    for segment in (segment for index in dataset.describe_indices() for segment in index.segments):
-        files += [(one, None) for one in sorted((path / "_indices" / segment.uuid).iterdir())]
-    return files
-
-
-def _indexes_are_whole(dataset: Any, path: Path) -> bool:
-    """Whether the files of each index together have the size that the version recorded, where it did."""
-    segments = [segment for index in dataset.describe_indices() for segment in index.segments]
-    found = [(path / "_indices" / segment.uuid, segment.size_bytes) for segment in segments]
-    return all(
-        not size or size == sum(one.stat().st_size for one in inside.iterdir()) for inside, size in found
-    )
-
-
-def _file_is_whole(file: Path, size: int | None) -> bool:
-    found = file.stat().st_size
-    mark = _MARKS.get(file.suffix, b"")
+def _ends_well(file: Path) -> bool:
+    """Whether a file is not empty and ends as files of its kind do: a cut may leave one of zeros."""
+    found, mark = file.stat().st_size, _MARKS.get(file.suffix, b"")
     with file.open("rb") as stream:
         stream.seek(max(0, found - len(mark)))
-        return found > 0 and size in (None, found) and stream.read().endswith(mark)
+        return found > 0 and stream.read().endswith(mark)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from moe_retrieval.storage.place import MARKER, SECRET
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from moe_retrieval.storage.place import Place
 
-MARKER, SECRET = "store.json", "secret"
 EXPERTS = "experts"
 WEIGHTS = ".safetensors"
 """Weights are named by their sha256: their folder is."""

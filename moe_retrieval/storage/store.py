@@ -15,8 +15,8 @@ from moe_retrieval.errors import (
 )
 from moe_retrieval.storage.catalog import Catalog
 from moe_retrieval.storage.durability import file_faults
-from moe_retrieval.storage.marker import PROGRESS, SECRET, check_store, make_store, place_of
-from moe_retrieval.storage.place import TABLES
+from moe_retrieval.storage.marker import PROGRESS, check_store, make_store, place_of
+from moe_retrieval.storage.place import SECRET, TABLES
 from moe_retrieval.storage.seal import sealed, unsealed
 from moe_retrieval.storage.table import Table
 from moe_retrieval.storage.view import TableView

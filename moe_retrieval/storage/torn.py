@@ -14,7 +14,7 @@ from moe_retrieval.storage.engine import engine_faults
 from moe_retrieval.storage.table_files import files_of, folder_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from moe_retrieval.storage.place import Place
     from moe_retrieval.storage.table_files import TableFile
@@ -36,15 +36,21 @@ def refuse_torn(place: Place, table: str, dataset: Any, *, known: Collection[str
     """
     with engine_faults(f"list the files of table {table}"):
         files = [file for file in files_of(place, table, dataset) if file.name not in known]
-        segments = [segment for index in dataset.describe_indices() for segment in index.segments]
+        torn = torn_files(place, table, dataset, files)
+    if torn:
+        raise cut_short(place.local / torn[0], doing=doing)
+
+
+def torn_files(place: Place, table: str, dataset: Any, files: Sequence[TableFile]) -> list[str]:
+    """Those of a version's files, and folders of its indexes, that are not as long as the version says."""
+    segments = [segment for index in dataset.describe_indices() for segment in index.segments]
     torn = [file.name for file in files if not _whole(place, file)]
     for segment in segments:
         inside = f"{folder_of(table)}/_indices/{segment.uuid}"
         mine = [file.name for file in files if file.name.startswith(f"{inside}/")]
         if mine and segment.size_bytes and sum(map(place.size, mine)) != segment.size_bytes:
             torn.append(inside)
-    if torn:
-        raise cut_short(place.local / torn[0], doing=doing)
+    return torn
 
 
 def _whole(place: Place, file: TableFile) -> bool:

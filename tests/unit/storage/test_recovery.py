@@ -8,7 +8,7 @@ import pytest
 from storage_builders import batch_of, filled, published, rows_of
 
 from moe_retrieval.errors import StoreCorruptError
-from moe_retrieval.storage.recovery import newest_version
+from moe_retrieval.storage.table_files import manifests
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +77,7 @@ def test_after_a_repair_the_table_is_written_to_as_ever(store: Store, entry: Dom
 def test_what_a_killed_run_wrote_is_gone_on_with(store: Store, entry: DomainEntry) -> None:
     store.note_progress(entry.table, entry.version)
     assert store.table(entry.table).rows == 2
-    assert newest_version(folder(store, entry)) > entry.version
+    assert manifests(store.place, entry.table)[0][0] > entry.version
 
 
 def test_what_was_written_upon_another_version_goes(store: Store, entry: DomainEntry) -> None:
