@@ -29,6 +29,9 @@ OFTEN = 3
 BATCH = WINDOW + MOST_CHUNKS - 1
 """Chunks of the largest batch: the document that fills it is not cut apart."""
 
+ASIDE = ("fit_router", "verify")
+"""Steps that encode chunks for another end than to store them."""
+
 
 @dataclass
 class Figures:
@@ -216,12 +219,15 @@ class CrashRun:
 
 
 def _encoded(events: Sequence[Mapping[str, Any]]) -> int:
-    """Chunks whose encoding began, those left out that the router was fitted on."""
-    count, fitting = 0, False
+    """Chunks whose encoding began, those left out that a router was fitted on or a new table checked with."""
+    count, aside = 0, ""
     for event in events:
         step = event.get("step", "")
-        fitting = (fitting or step == "fit_router") and step != "after fit_router"
-        count += event.get("chunks", 0) if not fitting else 0
+        if step in ASIDE:
+            aside = step
+        elif step == f"after {aside}":
+            aside = ""
+        count += event.get("chunks", 0) if not aside else 0
     return count
 
 

@@ -21,7 +21,7 @@ from moe_retrieval import Encoder, Moeret
 from moe_retrieval.corpus.readers import read_corpus, scope_of
 from moe_retrieval.errors import MoeretError
 from moe_retrieval.generations import roll_back
-from moe_retrieval.retrieval import publisher
+from moe_retrieval.retrieval import publisher, rebuild
 from moe_retrieval.retrieval.indexer import Indexer, IndexOptions
 from moe_retrieval.retrieval.pinned import EncoderChoice, load_encoder
 from moe_retrieval.settings import Settings
@@ -77,6 +77,7 @@ def watch_all(journal: Journal) -> None:
             watch(Table, name, journal)
     watch(publisher, "fit_router", journal)
     watch(publisher, "build_indexes", journal)
+    watch(rebuild, "verify", journal)
     watch(Encoder, "encode_document", journal, lambda _self, texts: {"chunks": len(texts)})
     publish = Catalog.publish
 
