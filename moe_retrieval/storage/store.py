@@ -131,6 +131,10 @@ class Store:
             self.note_progress(name, pinned)
         return table
 
+    def is_gone_on_with(self, entry: DomainEntry) -> bool:
+        """Whether the next writer keeps what was written to a table beyond the version of its entry."""
+        return self._progress(entry.table) == entry.version
+
     def note_progress(self, table: str, version: int) -> None:
         """Say that what is written to a table from now on builds upon this version, as the catalog does."""
         if self._progress(table) != version:

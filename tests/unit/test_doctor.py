@@ -316,6 +316,11 @@ def test_a_run_that_was_stopped_is_told_of(moeret: Moeret) -> None:
     assert ["was written to after generation 2" in one.message for one in look(moeret)] == [True]
 
 
+def test_what_a_rollback_left_behind_is_no_unfinished_run(moeret: Moeret) -> None:
+    assert moeret.rollback(1).generation == 3
+    assert not any("was written to" in one.message for one in look(moeret))
+
+
 def test_a_damaged_note_of_a_run_is_removed(moeret: Moeret) -> None:
     flip(moeret.store.path / "progress" / "d_cvd.g1")
     assert [one.subject for one in look(moeret, scrub=True)] == ["scrub, note of a run"]
