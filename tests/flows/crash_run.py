@@ -137,7 +137,7 @@ class CrashRun:
             assert "done" in answer or "holds what is live" in answer["failed"], f"{operation.kind}: {answer}"
             took = time.monotonic() - began
             self._took[operation.kind] += 0.3 * (took - self._took[operation.kind])
-        self.check(operation, killed=answer is None)
+        self.check(operation, killed=answer is None, done=answer is not None and "done" in answer)
         return answer is None
 
     def die(self) -> None:
@@ -145,7 +145,7 @@ class CrashRun:
         assert self.writer is not None
         self.writer.kill()
 
-    def check(self, operation: Operation, *, killed: bool) -> None:
+    def check(self, operation: Operation, *, killed: bool, done: bool) -> None:
         """Everything that must hold now; what the store holds is taken in."""
         events = [json.loads(line) for line in self.journal.read_bytes().splitlines()]
         operation.started += _encoded(events)
@@ -161,7 +161,7 @@ class CrashRun:
             self.figures.kills[operation.kind] += 1
             self.figures.hit[_hit(events)] += 1
         else:
-            self._finish(operation)
+            self._finish(operation, done=done)
 
     def _read_new(self, operation: Operation, acknowledged: Mapping[int, int]) -> None:
         store = Store.open(self.store)
@@ -194,7 +194,8 @@ class CrashRun:
             self.figures.hits += len(answer["hits"])
         self.figures.answers += len(answers)
 
-    def _finish(self, operation: Operation) -> None:
+    def _finish(self, operation: Operation, *, done: bool) -> None:
+        """It came to its end; a rollback to what is live is refused, and then nothing was done."""
         self.unfinished = None
         self.figures.finished[operation.kind] += 1
         held = {name: self.promise.now.get(name) for name in operation.target}
@@ -205,7 +206,7 @@ class CrashRun:
         self.figures.redone += redone
         if operation.kills:
             self.figures.worst_redone = max(self.figures.worst_redone, redone / operation.kills)
-        if operation.whole or operation.kind == "rollback":
+        if operation.whole or (operation.kind == "rollback" and done):
             self.promise.pending = []
 
     def close(self) -> None:
