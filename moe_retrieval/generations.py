@@ -199,9 +199,6 @@ def _as_recorded(target: Generation, choice: EncoderChoice) -> EncoderChoice:
 
 
 def _published_again(store: Store, target: Generation, *, live: Generation) -> Generation:
-    # What was written to these tables and not published is not gone on with from another version.
-    for entry in (*live.domains.values(), *target.domains.values()):
-        store.forget_progress(entry.table)
     return store.catalog.publish(
         target.domains,
         model=target.model,

@@ -20,7 +20,7 @@ def examine_leftovers(store: Store, live: Generation) -> Iterator[Finding]:
     """Findings about unfinished runs, and about space that `moeret gc` would free without a generation."""
     for domain, entry in live.domains.items():
         newest = next((number for number, _ in manifests(store.place, entry.table)), entry.version)
-        if newest > entry.version and store.is_gone_on_with(entry):  # else a rollback left them behind
+        if newest > entry.version and store.is_gone_on_with(entry.table, number=live.number):
             message = f"table {entry.table} was written to after generation {live.number} was published"
             cure = "moeret index PATH goes on with the run that was stopped, if none is at work"
             yield Finding("warning", f"domain {domain}", message, cure)

@@ -103,7 +103,7 @@ class _Repair:
     def _domain(self, domain: str) -> Iterator[str]:
         entry = self.entries[domain]
         if self._stopped(entry):
-            self.store.table(entry.table)
+            self.store.place.mend(entry.table, acknowledged=entry.version)
             if not self._stopped(entry):
                 yield "versions that a power cut left torn were set aside"
         if work := self._work(entry):
@@ -138,10 +138,7 @@ class _Repair:
 
     def _at(self, entry: DomainEntry) -> Table:
         """The table with the rows of the live generation; a run that was stopped does its work again."""
-        table = self.store.table(entry.table)
-        if self._stopped(entry):
-            table.restore(entry.version)
-        return table
+        return self.store.table(entry.table)
 
     def _entry(self, table: Table, before: DomainEntry) -> DomainEntry:
         return table.entry(

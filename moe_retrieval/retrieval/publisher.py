@@ -74,7 +74,7 @@ def _publish(
     partial: bool,
     note: str,
 ) -> Generation:
-    published = store.catalog.publish(
+    return store.catalog.publish(
         entries,
         model=model,
         router=router,
@@ -83,8 +83,3 @@ def _publish(
         note=note,
         after=live.number if live else 0,
     )
-    before = {(entry.table, entry.version) for entry in live.domains.values()} if live else set()
-    for entry in published.domains.values():
-        if (entry.table, entry.version) not in before:  # what a run writes from here on builds upon it
-            store.note_progress(entry.table, entry.version)
-    return published

@@ -148,6 +148,8 @@ class IndexRun:
             note="index",
             indexing=None if partial else self.options.indexing,
         )
+        for entry in self.live.domains.values():  # what this run writes from here on comes after it
+            self.store.note_progress(entry.table, self.live.number)
         for name, writer in changed.items():
             writer.entry = self.live.domains[name]
 
@@ -205,7 +207,7 @@ class IndexRun:
         if entry is None:
             table = self.store.create_table(domain, dim=self.encoder.dim, fingerprint=fingerprint)
         elif entry.fingerprint == fingerprint:
-            table = self.store.table(entry.table, writing=not self.dry_run)
+            table = self.store.table(entry.table, writing=not self.dry_run, resume=True)
         else:
             raise StaleDomainError(domain, stored=entry.fingerprint, loaded=fingerprint)
         self.writers[domain] = DomainWriter(domain, table=table, encoder=self.encoder, entry=entry)

@@ -74,24 +74,15 @@ def _size_problem(place: Place, name: str, written: int) -> str:
 
 
 def lost_generations(place: Place, kept: Iterable[Generation]) -> Iterator[str]:
-    """A sentence per table of which a newer version was published than any generation names.
-
-    Writers note the version that the catalog records, and a rollback forgets those notes: so the file of the
-    generation that named it was lost.
-    """
-    newest: dict[str, int] = {}
-    for entry in (entry for one in kept for entry in one.domains.values()):
-        newest[entry.table] = max(newest.get(entry.table, 0), entry.version)
-    for table, version in _noted(place).items():
-        if version > newest.get(table, 0):
-            held = f"the newest named is {newest[table]}" if table in newest else "none is named"
-            yield f"version {version} of table {table} was published, but {held}: a generation is missing"
+    """A sentence if the file of the newest generation was lost: runs note the number of the one they made."""
+    newest = max((one.number for one in kept), default=0)
+    noted = max(_noted(place), default=0)
+    if noted > newest:
+        yield f"generation {noted} was published, but the newest is {newest}: a generation is missing"
 
 
-def _noted(place: Place) -> dict[str, int]:
-    """The version of each table that its last writer found in the catalog, or put there."""
-    found: dict[str, int] = {}
+def _noted(place: Place) -> Iterator[int]:
+    """After which generation each table was last written to by a run."""
     for name in (one for one in place.names(PROGRESS) if one.startswith("d_")):
         with contextlib.suppress(FileNotFoundError, ValueError):
-            found[name] = int(unsealed(place.read(f"{PROGRESS}/{name}")))
-    return found
+            yield int(unsealed(place.read(f"{PROGRESS}/{name}")))

@@ -189,7 +189,7 @@ def _candidates(place: Place, stock: Stock) -> None:
 
 
 def _notes(place: Place, stock: Stock) -> None:
-    """What versions the runs that write to tables go on from; one that cannot be read counts as none."""
+    """After which generation runs wrote to tables; a note that cannot be read counts as none."""
     for name in (f"{PROGRESS}/{one}" for one in place.names(PROGRESS) if one.startswith("d_")):
         try:
             unsealed(place.read(name))

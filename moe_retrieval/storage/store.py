@@ -106,17 +106,18 @@ class Store:
         after = live.number if live else 0
         return Table.create(self.place, name=name, dim=dim, fingerprint=fingerprint, after=after)
 
-    def table(self, name: str, *, writing: bool = True) -> Table:
+    def table(self, name: str, *, writing: bool = True, resume: bool = False) -> Table:
         """A writer's handle on a table at its latest version; what a power cut left torn is set aside first.
 
-        Rows beyond the version that the catalog records are those of a run that was killed: the next goes on
-        with them. If they were written upon another version (the store was rolled back), they go. Without
+        Rows beyond the version that the catalog records are those of a run that was killed. With `resume`,
+        they are gone on with if no generation was published since they were written: a document that moves
+        leaves one table and comes into another, so all tables go on together or none. Else they go. Without
         `writing` all stays as it is.
 
         Raises:
             StoreCorruptError: a version the catalog records is damaged or gone.
         """
-        pinned, recorded = self._acknowledged(name)
+        number, pinned, recorded = self._acknowledged(name)
         if writing:
             self.place.mend(name, acknowledged=pinned)
         table = Table(self.place, name=name, recorded=recorded)
@@ -126,23 +127,20 @@ class Store:
                 hint="restore the store from a copy, or delete it and index again",
             )
         if writing and pinned:
-            if newest > pinned and self._progress(name) != pinned:
+            if newest > pinned and not (resume and self._progress(name) == number):
                 table.restore(pinned)
-            self.note_progress(name, pinned)
+            if resume:
+                self.note_progress(name, number)
         return table
 
-    def is_gone_on_with(self, entry: DomainEntry) -> bool:
-        """Whether the next writer keeps what was written to a table beyond the version of its entry."""
-        return self._progress(entry.table) == entry.version
+    def is_gone_on_with(self, table: str, *, number: int) -> bool:
+        """Whether the next run keeps what was written to a table since generation `number`, the newest."""
+        return self._progress(table) == number
 
-    def note_progress(self, table: str, version: int) -> None:
-        """Say that what is written to a table from now on builds upon this version, as the catalog does."""
-        if self._progress(table) != version:
-            self.place.replace(f"{PROGRESS}/{table}", sealed(str(version)), lasting=False)
-
-    def forget_progress(self, table: str) -> None:
-        """What was written to a table and not published is not gone on with."""
-        self.place.remove(f"{PROGRESS}/{table}")
+    def note_progress(self, table: str, number: int) -> None:
+        """Say that what is written to a table from now on comes after generation `number`."""
+        if self._progress(table) != number:
+            self.place.replace(f"{PROGRESS}/{table}", sealed(str(number)), lasting=False)
 
     def view(self, entry: DomainEntry) -> TableView:
         """The table of a catalog entry at the version that the entry pins, read-only.
@@ -226,13 +224,13 @@ class Store:
                     return True
         return False
 
-    def _acknowledged(self, table: str) -> tuple[int, str]:
-        """The version that the newest generation records of a table, and its list of checksums."""
+    def _acknowledged(self, table: str) -> tuple[int, int, str]:
+        """The newest generation's number, the version it records of a table, and the list of checksums."""
         live = self.catalog.latest()
-        found = (
-            [(one.version, one.sums) for one in live.domains.values() if one.table == table] if live else []
-        )
-        return max(found, default=(0, ""))
+        if live is None:
+            return 0, 0, ""
+        found = [(one.version, one.sums) for one in live.domains.values() if one.table == table]
+        return (live.number, *max(found, default=(0, "")))
 
     def _read_secret(self) -> bytes:
         try:

@@ -34,8 +34,8 @@ def killed(folder: Path, models: Models, *, times: int, seed: int) -> CrashRun:
     return run
 
 
-def test_kills_at_any_moment_lose_and_double_and_mix_nothing(tmp_path: Path, models: Models) -> None:
-    run = killed(tmp_path, models, times=6, seed=0)
+def test_kills_at_any_moment_lose_and_double_and_mix_nothing(tmp_path: Path, crash_models: Models) -> None:
+    run = killed(tmp_path, crash_models, times=6, seed=0)
     assert run.figures.kills.total() == 6
     assert run.figures.answers
 

@@ -75,7 +75,7 @@ def test_the_plan_in_json_is_one_object_per_domain(filled: Run) -> None:
     assert (heart["domain"], skin["domain"]) == ("heart", "skin")
     assert heart["changes"] == [{"part": "max_length", "before": "32", "after": "24"}]
     assert (heart["stale"], heart["encode"], heart["reuse"]) == (True, heart["rows"], 0)
-    assert heart["seconds"] > 0
+    assert 0 <= heart["seconds"] < 60
     assert heart["bytes"] > heart["rows"] * 4 * 32
 
 

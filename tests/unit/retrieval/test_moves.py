@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from moe_retrieval import Document, Encoder, Indexer, Store
+from moe_retrieval import Document, Encoder, Indexer, Reindexer, Store
 from moe_retrieval.corpus.changes import KnownDocuments
 from moe_retrieval.retrieval.indexer import IndexOptions
 from moe_retrieval.retrieval.moves import unfinished_moves, without
+from moe_retrieval.storage.catalog import Catalog
 
 MOVED = Document("a", "aspirin for the heart")
 OTHER = Document("b", "light on the skin")
@@ -67,6 +68,25 @@ def test_it_can_move_back(store: Store, dying: Indexer) -> None:
 def test_a_dry_run_leaves_it_where_it_is(store: Store, dying: Indexer) -> None:
     dying.index([MOVED], domain="skin", dry_run=True)
     assert homes(store) == {"a": ["cvd"], "b": ["skin"]}
+
+
+def test_a_move_that_was_not_published_is_undone_when_one_of_its_tables_is_made_anew(
+    store: Store, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its other table must not be gone on with: the document would have left it for one that is no more."""
+
+    def power_cut(*_: object, **__: object) -> None:
+        raise PowerCutError
+
+    indexer = Indexer(store, encoder=encoder)
+    indexer.index([MOVED], domain="cvd")
+    indexer.index([OTHER], domain="skin")
+    with monkeypatch.context() as patched, pytest.raises(PowerCutError):
+        patched.setattr(Catalog, "publish", power_cut)
+        indexer.index([MOVED], domain="skin")
+    Reindexer(store, encoder=encoder).run(domains=["skin"], force=True)
+    indexer.index([Document("c", "a mole")], domain="skin")
+    assert homes(store) == {"a": ["cvd"], "b": ["skin"], "c": ["skin"]}
 
 
 def known(domain: str, keys: list[int], *, torn: tuple[int, ...] = ()) -> KnownDocuments:

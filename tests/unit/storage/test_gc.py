@@ -147,11 +147,11 @@ def test_writing_goes_on_after_versions_were_removed(store: Store) -> None:
 
 def test_rows_of_a_killed_run_stay_to_be_gone_on_with(store: Store) -> None:
     grown(store, generations=3)
-    table = store.table("d_cvd.g1")
+    table = store.table("d_cvd.g1", resume=True)
     table.write(batch_of(rows_of("d8", ["not published"])))
     table.write(batch_of(rows_of("d9", ["nor this"])))
     collect(store, keep=1)
-    assert store.table("d_cvd.g1").rows == 5
+    assert store.table("d_cvd.g1", resume=True).rows == 5
     assert rows_of_generation(store, 3) == {"cvd": 3}
 
 

@@ -161,7 +161,7 @@ class StoreMachine(RuleBasedStateMachine):
                 build_index(self.store.view(entry), folder=self.store.indexes_dir, entry=entry)
         generation = self.store.catalog.publish(entries, model={"name": "plain"}, created=NOW)
         for entry in entries.values():
-            self.store.note_progress(entry.table, entry.version)
+            self.store.note_progress(entry.table, generation.number)
         self.past[generation.number] = {name: content.copy() for name, content in contents.items()}
         self.examine()
 
@@ -191,8 +191,6 @@ class StoreMachine(RuleBasedStateMachine):
     def roll_back(self, back: int) -> None:
         number = max(1, self.live.number - back)
         older = self.store.catalog.read(number)
-        for entry in (*self.live.domains.values(), *older.domains.values()):
-            self.store.forget_progress(entry.table)
         generation = self.store.catalog.publish(older.domains, model=older.model, created=NOW)
         self.past[generation.number] = self.past[number]
         self.examine()

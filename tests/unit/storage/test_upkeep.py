@@ -9,6 +9,7 @@ from storage_builders import batch_of, filled, published, rows_of
 
 from moe_retrieval.errors import StoreCorruptError
 from moe_retrieval.storage import sums
+from moe_retrieval.storage.budget import FEW
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def entry(store: Store) -> DomainEntry:
-    """A table of two fragments that a compaction would join."""
+    """A table of many fragments that a compaction would join, with a text index over all."""
     table = filled(store, {f"d{at}": f"oak tree {at}" for at in range(9)})
-    table.write(batch_of(rows_of("later", ["birch"]), seed=2))
-    table.maintain()
+    for at in range(FEW):
+        table.write(batch_of(rows_of(f"later{at}", ["birch"]), seed=2 + at))
+    store.place.dataset(table.name).optimize.optimize_indices()
     return published(store, table)
 
 
@@ -46,7 +48,7 @@ def test_rows_of_a_damaged_file_are_not_copied_to_another(store: Store, entry: D
 
 
 def test_sound_fragments_are_joined(store: Store, entry: DomainEntry) -> None:
-    assert len(store.place.dataset(entry.table).get_fragments()) == 2
+    assert len(store.place.dataset(entry.table).get_fragments()) == FEW + 1
     store.table(entry.table).compact()
     assert len(store.place.dataset(entry.table).get_fragments()) == 1
 
