@@ -129,6 +129,7 @@ class Store:
         if writing and pinned:
             if newest > pinned and not (resume and self._progress(name) == number):
                 table.restore(pinned)
+                self.place.settle()  # or a power cut takes it back, and leaves the note that vouches for it
             if resume:
                 self.note_progress(name, number)
         return table

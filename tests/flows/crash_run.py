@@ -152,12 +152,14 @@ class CrashRun:
         operation.kills += killed
         acknowledged = {one["published"]: one["fed"] for one in events if "published" in one}
         self.figures.acknowledged += len(acknowledged)
+        before = self.newest
         self._read_new(operation, acknowledged)
         for reader in self.readers:
             assert reader.program.process.poll() is None, "a reader died"
             self._check_answers(reader.answers())
         if killed:
-            self.unfinished = operation
+            done = operation.exact is not None and self.newest > before  # it died after it was published
+            self.unfinished = None if done else operation
             self.figures.kills[operation.kind] += 1
             self.figures.hit[_hit(events)] += 1
         else:
