@@ -156,9 +156,9 @@ class Worker:
 def main() -> None:
     store, model, graphs, file, durability = sys.argv[1:]
     journal = Journal(Path(file))
-    watch_all(journal)
     worker = Worker(store, model, graphs, journal, durability=durability)
     worker.warm_up()
+    watch_all(journal)  # only now: another writer may be noting its steps there
     answer({"ready": os.getpid()})
     for line in sys.stdin:
         try:
