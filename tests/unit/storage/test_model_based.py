@@ -206,7 +206,7 @@ class StoreMachine(RuleBasedStateMachine):
     def reopen(self) -> None:
         """What is written and not published is there for the next writer."""
         self.store = Store.open(self.folder / "store", durable=False)
-        self.tables = {name: self.store.table(self.entry(name).table) for name in DOMAINS}
+        self.tables = {name: self.store.table(self.entry(name).table, resume=True) for name in DOMAINS}
 
     # --- what is asked
 
