@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from moe_retrieval.errors import MoeretError, StoreCorruptError, StoreError, UsageError
 from moe_retrieval.storage import unneeded
 from moe_retrieval.storage.catalog import name_of
+from moe_retrieval.storage.marker import PROGRESS
 from moe_retrieval.storage.needs import Needs
 from moe_retrieval.storage.readers import Readers
 from moe_retrieval.storage.sweep import Kept, Kind, Removal, Sweep
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
 
 KEEP = 3
 _HOUR, _DAY = 3_600.0, 86_400.0
-_PROGRESS = "progress"
-_DOOMED = f"{_PROGRESS}/gc.json"
+_DOOMED = f"{PROGRESS}/gc.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +168,9 @@ class _Collection:
         for name in unneeded.checksums(self.place, needs):
             self.sweep.files(Kind.CHECKSUMS, name, [name])
         tables = set(unneeded.tables(self.place))
-        for name in self.place.names(_PROGRESS):
+        for name in self.place.names(PROGRESS):
             if name.startswith("d_") and name not in tables:
-                self.sweep.files(Kind.NOTE, f"{_PROGRESS}/{name}", [f"{_PROGRESS}/{name}"])
+                self.sweep.files(Kind.NOTE, f"{PROGRESS}/{name}", [f"{PROGRESS}/{name}"])
 
     def _expert(self, expert: str, *, pinned_before: bool) -> None:
         """A run copies an expert some time before it pins it."""

@@ -42,11 +42,7 @@ def files_of(place: Place, table: str, dataset: Any) -> list[TableFile]:
     folder = folder_of(table)
     files: list[TableFile] = []
     for fragment in dataset.get_fragments():
-        files += [
-            TableFile(f"{folder}/data/{one.path}", one.file_size_bytes) for one in fragment.data_files()
-        ]
-        if removed := fragment.deletion_file():
-            files.append(TableFile(f"{folder}/{removed}"))
+        files += data_files(table, fragment)
     for segment in (segment for index in dataset.describe_indices() for segment in index.segments):
         inside = f"{folder}/_indices/{segment.uuid}"
         files += [TableFile(f"{inside}/{name}") for name in place.names(inside)]
