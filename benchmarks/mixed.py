@@ -1,0 +1,130 @@
+"""One store of six collections, biomedical and not, and its queries in two halves: what routing and fusion are
+tuned and judged on.
+
+    python benchmarks/mixed.py DATA [--work FOLDER] [--experts DOMAIN=FOLDER,...]
+
+builds the stores, fp32: `mixed-general`, where every domain is on the general expert, and, where experts are
+named, `mixed-experts`. Each domain of each collection is a domain of its own (`medquad-oncology`,
+`sysrev-pain`, 28 in all), and a document's or query's id begins with its collection. A query belongs to the
+validation half where the first bit of the sha256 of its id is 0, else to the test half: the split is this
+sentence, so it was there before anything was tuned. What is learnt or chosen sees validation queries only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from baselines import CACHE, load_beir
+from quality import cut
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from moe_retrieval import Moeret
+
+COLLECTIONS = ("cacm", "cisi", "npl_vaswani", "medquad", "sysrev", "cocitation_titles")
+WHOLE = ("cacm", "cisi", "npl_vaswani")
+"""Collections that are one domain."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """A judged query: its text (cut as in quality.py), its domain in the store, and the grades of documents."""
+
+    id: str
+    text: str
+    collection: str
+    domain: str
+    grades: Mapping[str, int]
+
+    @property
+    def is_test(self) -> bool:
+        return hashlib.sha256(self.id.encode()).digest()[0] >= 128
+
+
+def domain_of(collection: str, domain: str) -> str:
+    """The store's domain for a domain of a collection."""
+    from moe_retrieval.types import slug
+
+    return slug(collection if collection in WHOLE else f"{collection} {domain}")
+
+
+def queries(data: Path) -> list[Query]:
+    """All judged queries of all collections."""
+    found: list[Query] = []
+    for name in COLLECTIONS:
+        _documents, asked, qrels = load_beir(data / name)
+        judged = [one for one in asked if one in qrels]
+        texts = cut([asked[one]["text"] for one in judged])
+        found += [
+            Query(
+                f"{name}/{one}",
+                text,
+                name,
+                domain_of(name, asked[one]["domain"]),
+                {f"{name}/{document}": grade for document, grade in qrels[one].items()},
+            )
+            for one, text in zip(judged, texts, strict=True)
+        ]
+    return found
+
+
+def write_corpus(data: Path, file: Path) -> None:
+    """The documents of all collections as one file of JSON lines, with the store's domains."""
+    with file.open("w", encoding="utf8") as stream:
+        for record in _documents(data):
+            stream.write(json.dumps(record) + "\n")
+
+
+def opened(work: Path, *, name: str = "mixed-general", experts: tuple[str, ...] = ()) -> Moeret:
+    """The store of that name; it need not exist yet."""
+    from moe_retrieval import Moeret, Precision
+    from moe_retrieval.settings import load_settings
+
+    settings = load_settings(store=work / name, precision=Precision.FP32, experts=experts).values
+    return Moeret.open(settings=settings)
+
+
+def _documents(data: Path) -> Iterator[dict[str, str]]:
+    for name in COLLECTIONS:
+        documents, _asked, _qrels = load_beir(data / name)
+        for one, record in documents.items():
+            yield {
+                "_id": f"{name}/{one}",
+                "title": record.get("title", ""),
+                "text": record["text"],
+                "collection": name,
+                "domain": domain_of(name, record["domain"]),
+            }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--work", type=Path, default=CACHE)
+    parser.add_argument("--experts", default="")
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    corpus = given.work / "mixed.jsonl"
+    if not corpus.is_file():
+        write_corpus(given.data, corpus)
+    experts = tuple(filter(None, given.experts.split(",")))
+    stores = {"mixed-general": ()} | ({"mixed-experts": experts} if experts else {})
+    for name, packs in stores.items():
+        report = opened(given.work, name=name, experts=packs).index(corpus, domain_field="domain")
+        print(json.dumps({"store": name, "chunks": report.chunks, "encoded": report.encoded}), flush=True)
+    asked = queries(given.data)
+    for name in COLLECTIONS:
+        mine = [one for one in asked if one.collection == name]
+        print(f"{name}: {len(mine)} queries, {sum(one.is_test for one in mine)} of them test")
+
+
+if __name__ == "__main__":
+    main()
