@@ -25,6 +25,42 @@ class Mode(StrEnum):
     TEXT = "text"
 
 
+class Across(StrEnum):
+    """How lists of several vector spaces become one.
+
+    `auto`: by calibrated probability where every searched space is calibrated, else by rank. `cosine`: scores
+    as they are, as if the spaces were one. `zscore`: each list less its mean, over its deviation. `dbsf`: each
+    list scaled to three deviations around its mean. `weighted`: each list scaled from its last to its best.
+    """
+
+    AUTO = "auto"
+    CALIBRATED = "calibrated"
+    RRF = "rrf"
+    COSINE = "cosine"
+    ZSCORE = "zscore"
+    DBSF = "dbsf"
+    WEIGHTED = "weighted"
+
+
+class Within(StrEnum):
+    """How the vector and the full-text list of one space become one: weighted sum, by rank, or by deviation."""
+
+    WEIGHTED = "weighted"
+    RRF = "rrf"
+    DBSF = "dbsf"
+
+
+@dataclass(frozen=True, slots=True)
+class Fusing:
+    """How ranked lists are joined. `weight`: that of the vector search in a hybrid score; None: what the store
+    was tuned to, else the default.
+    """
+
+    across: Across = Across.AUTO
+    within: Within | None = None
+    weight: float | None = None
+
+
 class Precision(StrEnum):
     """Number format of the encoder; `auto` is bf16 where the device computes in it, else fp32.
 

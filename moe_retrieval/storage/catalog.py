@@ -58,6 +58,8 @@ class Generation:
 
     `partial`: published in the middle of a run, so rows may lack an index and the router may be older.
     `note`: what made it, as in "index" or "rollback to 3". `files`: sha256 of small files (`small_files`).
+    `calibration`: per domain, what makes its scores probabilities (`calibration.Calibration`); `tuning`: what
+    was chosen on judged queries (`calibration.Tuning`). Both are small, so they lie in the generation itself.
     """
 
     number: int
@@ -69,6 +71,8 @@ class Generation:
     partial: bool = False
     note: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
+    calibration: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tuning: Mapping[str, Any] = field(default_factory=dict)
     seal: str = field(default="", compare=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,6 +131,8 @@ class Catalog:
         created: str,
         partial: bool = False,
         note: str = "",
+        calibration: Mapping[str, Mapping[str, Any]] | None = None,
+        tuning: Mapping[str, Any] | None = None,
         after: int | None = None,
     ) -> Generation:
         """Make `domains` the newest generation, durably: when this returns, a power cut cannot take it back.
@@ -153,6 +159,8 @@ class Catalog:
             partial=partial,
             note=note,
             files=self._small_files(domains, last),
+            calibration=dict(calibration or {}),
+            tuning=dict(tuning or {}),
         )
         self.place.settle()  # the table files first: a generation must not outlive its rows
         if not self.place.put_if_absent(name_of(draft.number), _sealed(draft)):
