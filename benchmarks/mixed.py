@@ -3,7 +3,7 @@ tuned and judged on.
 
     python benchmarks/mixed.py DATA [--work FOLDER] [--experts DOMAIN=FOLDER,...]
 
-builds the stores, fp32: `mixed-general`, where every domain is on the general expert, and, where experts are
+builds the stores: `mixed-general`, where every domain is on the general expert, and, where experts are
 named, `mixed-experts`. Each domain of each collection is a domain of its own (`medquad-oncology`,
 `sysrev-pain`, 28 in all), and a document's or query's id begins with its collection. A query belongs to the
 validation half where the first bit of the sha256 of its id is 0, else to the test half: the split is this
@@ -83,10 +83,10 @@ def write_corpus(data: Path, file: Path) -> None:
 
 def opened(work: Path, *, name: str = "mixed-general", experts: tuple[str, ...] = ()) -> Moeret:
     """The store of that name; it need not exist yet."""
-    from moe_retrieval import Moeret, Precision
+    from moe_retrieval import Moeret
     from moe_retrieval.settings import load_settings
 
-    settings = load_settings(store=work / name, precision=Precision.FP32, experts=experts).values
+    settings = load_settings(store=work / name, experts=experts).values
     return Moeret.open(settings=settings)
 
 
