@@ -1,5 +1,5 @@
-"""One store of six collections, biomedical and not, and its queries in two halves: what routing and fusion are
-tuned and judged on.
+"""One store of six collections, biomedical and not, and its queries in two halves: what routing and fusion
+are tuned and judged on.
 
     python benchmarks/mixed.py DATA [--work FOLDER] [--experts DOMAIN=FOLDER,...]
 
@@ -34,7 +34,7 @@ WHOLE = ("cacm", "cisi", "npl_vaswani")
 
 @dataclass(frozen=True)
 class Query:
-    """A judged query: its text (cut as in quality.py), its domain in the store, and the grades of documents."""
+    """A judged query: text (cut as in quality.py), domain in the store, and the grades of documents."""
 
     id: str
     text: str
