@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from moe_retrieval import domain_changes, generations
 from moe_retrieval.corpus.readers import read_corpus, scope_of
@@ -17,93 +17,27 @@ from moe_retrieval.opening import (
     open_reindexer,
     open_store,
 )
+from moe_retrieval.reading import Reading
 from moe_retrieval.retrieval import candidates, pinned
-from moe_retrieval.retrieval.context import Assembly, build_context
 from moe_retrieval.retrieval.indexer import Indexer
-from moe_retrieval.retrieval.retriever import Answer, Retriever
-from moe_retrieval.settings import Settings, load_settings
-from moe_retrieval.storage.engine import prepare_searching, prepare_writing
-from moe_retrieval.storage.place import is_url
+from moe_retrieval.storage.engine import prepare_writing
 from moe_retrieval.storage.store import Store
-from moe_retrieval.types import ContextFormat, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import BinaryIO
 
-    from moe_retrieval.encoder import Encoder
-    from moe_retrieval.filters import Filter
-    from moe_retrieval.generations import Past, Rollback
+    from moe_retrieval.generations import Rollback
     from moe_retrieval.renaming import Renaming
     from moe_retrieval.retrieval.reindexer import Reindexer
-    from moe_retrieval.status import Status
     from moe_retrieval.storage.gc import GcReport
-    from moe_retrieval.types import Context, Document, IndexReport
+    from moe_retrieval.types import Document, IndexReport
 
 
-class Moeret:
-    """A store with its encoder, ready for every verb. Thread-safe for reading; one writer at a time per
-    store.
+class Moeret(Reading):
+    """A store with its encoder, ready for every verb. Thread-safe for reading (`Reading`); one writer at a
+    time per store.
     """
-
-    def __init__(self, settings: Settings, *, notify: Callable[[str], None] = lambda _message: None) -> None:
-        self.settings, self.notify = settings, notify
-        self._store: Store | None = None
-        self._retriever: Retriever | None = None
-        self._writer: Encoder | None = None  # the one that wrote last: queries after it need load no other
-
-    @classmethod
-    def open(
-        cls,
-        path: str | Path | None = None,
-        *,
-        settings: Settings | None = None,
-        notify: Callable[[str], None] = lambda _message: None,
-    ) -> Moeret:
-        """A handle on the store at `path` (default: the settings' `store`); nothing is read or made until it
-        is used.
-
-        `notify` is told, in a sentence, of what is done instead of what was expected (a damaged index
-        rebuilt).
-        """
-        settings = settings or load_settings().values
-        if path is not None:
-            settings = settings.model_copy(update={"store": path if is_url(path) else Path(path)})
-        return cls(settings, notify=notify)
-
-    def close(self) -> None:
-        """End the search threads and let go of encoder and tables; the handle may be used again."""
-        if self._retriever is not None:
-            self._retriever.close()
-        self._retriever = self._store = self._writer = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
-
-    @property
-    def store(self) -> Store:
-        """The store, which must exist."""
-        if self._store is None:
-            self._store = open_store(self.settings)
-        return self._store
-
-    @property
-    def retriever(self) -> Retriever:
-        """Answers queries; holds the loaded encoder and the open tables."""
-        if self._retriever is None:
-            store = self.store  # which may be missing
-            prepare_searching()
-            self._retriever = Retriever(
-                store,
-                choice=encoder_choice(self.settings),
-                loaded=self._writer,
-                indexing=indexing(self.settings),
-                notify=self.notify,
-            )
-        return self._retriever
 
     def index(
         self,
@@ -141,63 +75,6 @@ class Moeret:
         """As `index`, for documents made by the caller."""
         return self._indexer(self._made()).index(documents, domain=domain)
 
-    def query(
-        self,
-        text: str,
-        *,
-        k: int | None = None,
-        mode: Mode | str | None = None,
-        domains: Sequence[str] | None = None,
-        where: Filter | str | None = None,
-    ) -> Answer:
-        """The best `k` chunks for `text`; see `Retriever.query`."""
-        return self.query_many([text], k=k, mode=mode, domains=domains, where=where)[0]
-
-    def query_many(
-        self,
-        texts: Sequence[str],
-        *,
-        k: int | None = None,
-        mode: Mode | str | None = None,
-        domains: Sequence[str] | None = None,
-        where: Filter | str | None = None,
-    ) -> list[Answer]:
-        """As `query`, for many texts on one generation."""
-        settings = self.settings
-        return self.retriever.query_many(
-            texts,
-            k=settings.k if k is None else k,
-            mode=mode or settings.mode,
-            domains=domains,
-            where=where,
-            mass=settings.mass,
-        )
-
-    def context(
-        self,
-        text: str,
-        *,
-        budget: int | None = None,
-        form: ContextFormat | str = ContextFormat.MARKDOWN,
-        k: int = 50,
-        mode: Mode | str | None = None,
-        domains: Sequence[str] | None = None,
-        where: Filter | str | None = None,
-    ) -> Context:
-        """Cited text for a language model: whole chunks of the best hits, at most `budget` tokens of the
-        encoder.
-        """
-        encoder = self.retriever.snapshot().encoder
-        answer = self.query(text, k=k, mode=mode, domains=domains, where=where)
-        assembly = Assembly(encoder.count_tokens, secret=self.store.secret, generation=answer.generation)
-        return build_context(
-            answer.hits,
-            query=text,
-            assembly=assembly,
-            budget=self.settings.budget if budget is None else budget,
-            form=ContextFormat(form),
-        )
-
     def reindexer(self) -> Reindexer:
         """What brings the store to the encoder of the settings, with registered candidates in place."""
         return open_reindexer(self.store, self.settings, notify=self.notify)
@@ -222,17 +99,6 @@ class Moeret:
         encoder = self.encoder()
         candidates.check_candidate(domain, Path(folder), encoder=encoder)  # before a store is made for it
         candidates.register_candidate(self._made(), domain, Path(folder), encoder=encoder)
-
-    def status(self) -> Status:
-        """The live generation: its domains, their experts and indexes."""
-        from moe_retrieval.generations import live_generation
-        from moe_retrieval.status import status_of
-
-        return status_of(self.store, live_generation(self.store))
-
-    def history(self) -> tuple[Past, ...]:
-        """The generations of the store, newest last; see `generations.history`."""
-        return generations.history(self.store)
 
     def rollback(self, generation: int | None = None, *, dry_run: bool = False) -> Rollback:
         """Publish the content of an older generation again; see `generations.roll_back`."""
@@ -266,14 +132,6 @@ class Moeret:
         Of a domain that has only a candidate, that is forgotten.
         """
         return domain_changes.remove(self.store, domain, encoder=self.encoder())
-
-    def encoder(self) -> Encoder:
-        """The encoder of the live generation, or, before there is one, the encoder that the settings name."""
-        try:
-            store = self.store
-        except NothingFoundError:
-            return pinned.load_encoder(None, encoder_choice(self.settings), experts={})
-        return pinned.pinned_encoder(store, store.catalog.latest(), encoder_choice(self.settings))
 
     def _made(self) -> Store:
         if self._store is None:

@@ -1,0 +1,166 @@
+"""What a store can be asked: queries, context, status. Nothing here writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from moe_retrieval import generations
+from moe_retrieval.errors import NothingFoundError
+from moe_retrieval.opening import encoder_choice, indexing, open_store
+from moe_retrieval.retrieval import pinned
+from moe_retrieval.retrieval.context import Assembly, build_context
+from moe_retrieval.retrieval.retriever import Answer, Retriever
+from moe_retrieval.settings import Settings, load_settings
+from moe_retrieval.storage.engine import prepare_searching
+from moe_retrieval.storage.place import is_url
+from moe_retrieval.types import ContextFormat, Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from moe_retrieval.encoder import Encoder
+    from moe_retrieval.filters import Filter
+    from moe_retrieval.generations import Past
+    from moe_retrieval.status import Status
+    from moe_retrieval.storage.store import Store
+    from moe_retrieval.types import Context
+
+
+class Reading:
+    """A store with its encoder, ready to be asked. Thread-safe."""
+
+    def __init__(self, settings: Settings, *, notify: Callable[[str], None] = lambda _message: None) -> None:
+        self.settings, self.notify = settings, notify
+        self._store: Store | None = None
+        self._retriever: Retriever | None = None
+        self._writer: Encoder | None = None  # the one that wrote last: queries after it need load no other
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path | None = None,
+        *,
+        settings: Settings | None = None,
+        notify: Callable[[str], None] = lambda _message: None,
+    ) -> Self:
+        """A handle on the store at `path` (default: the settings' `store`); nothing is read or made until it
+        is used.
+
+        `notify` is told, in a sentence, of what is done instead of what was expected (a damaged index
+        rebuilt).
+        """
+        settings = settings or load_settings().values
+        if path is not None:
+            settings = settings.model_copy(update={"store": path if is_url(path) else Path(path)})
+        return cls(settings, notify=notify)
+
+    def close(self) -> None:
+        """End the search threads and let go of encoder and tables; the handle may be used again."""
+        if self._retriever is not None:
+            self._retriever.close()
+        self._retriever = self._store = self._writer = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    @property
+    def store(self) -> Store:
+        """The store, which must exist."""
+        if self._store is None:
+            self._store = open_store(self.settings)
+        return self._store
+
+    @property
+    def retriever(self) -> Retriever:
+        """Answers queries; holds the loaded encoder and the open tables."""
+        if self._retriever is None:
+            store = self.store  # which may be missing
+            prepare_searching()
+            self._retriever = Retriever(
+                store,
+                choice=encoder_choice(self.settings),
+                loaded=self._writer,
+                indexing=indexing(self.settings),
+                notify=self.notify,
+            )
+        return self._retriever
+
+    def query(
+        self,
+        text: str,
+        *,
+        k: int | None = None,
+        mode: Mode | str | None = None,
+        domains: Sequence[str] | None = None,
+        where: Filter | str | None = None,
+    ) -> Answer:
+        """The best `k` chunks for `text`; see `Retriever.query`."""
+        return self.query_many([text], k=k, mode=mode, domains=domains, where=where)[0]
+
+    def query_many(
+        self,
+        texts: Sequence[str],
+        *,
+        k: int | None = None,
+        mode: Mode | str | None = None,
+        domains: Sequence[str] | None = None,
+        where: Filter | str | None = None,
+    ) -> list[Answer]:
+        """As `query`, for many texts on one generation."""
+        settings = self.settings
+        return self.retriever.query_many(
+            texts,
+            k=settings.k if k is None else k,
+            mode=mode or settings.mode,
+            domains=domains,
+            where=where,
+            mass=settings.mass,
+        )
+
+    def context(
+        self,
+        text: str,
+        *,
+        budget: int | None = None,
+        form: ContextFormat | str = ContextFormat.MARKDOWN,
+        k: int = 50,
+        mode: Mode | str | None = None,
+        domains: Sequence[str] | None = None,
+        where: Filter | str | None = None,
+    ) -> Context:
+        """Cited text for a language model: whole chunks of the best hits, at most `budget` tokens of the
+        encoder.
+        """
+        encoder = self.retriever.snapshot().encoder
+        answer = self.query(text, k=k, mode=mode, domains=domains, where=where)
+        assembly = Assembly(encoder.count_tokens, secret=self.store.secret, generation=answer.generation)
+        return build_context(
+            answer.hits,
+            query=text,
+            assembly=assembly,
+            budget=self.settings.budget if budget is None else budget,
+            form=ContextFormat(form),
+        )
+
+    def status(self) -> Status:
+        """The live generation: its domains, their experts and indexes."""
+        from moe_retrieval.generations import live_generation
+        from moe_retrieval.status import status_of
+
+        return status_of(self.store, live_generation(self.store))
+
+    def history(self) -> tuple[Past, ...]:
+        """The generations of the store, newest last; see `generations.history`."""
+        return generations.history(self.store)
+
+    def encoder(self) -> Encoder:
+        """The encoder of the live generation, or, before there is one, the encoder that the settings name."""
+        try:
+            store = self.store
+        except NothingFoundError:
+            return pinned.load_encoder(None, encoder_choice(self.settings), experts={})
+        return pinned.pinned_encoder(store, store.catalog.latest(), encoder_choice(self.settings))
