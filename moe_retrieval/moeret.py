@@ -146,7 +146,8 @@ class Moeret(Reading):
 
     def _indexer(self, store: Store) -> Indexer:
         settings, live = self.settings, store.catalog.latest()
-        encoder = pinned.writing_encoder(store, live, encoder_choice(settings), notify=self.notify)
+        choice = encoder_choice(settings)
+        encoder = pinned.writing_encoder(store, live, choice, notify=self.notify, loaded=self._writer)
         candidates.take_in_packs(store, encoder)
         self._writer = encoder
         chunker, options = chunker_for(encoder, settings, live), index_options(settings)

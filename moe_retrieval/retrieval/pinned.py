@@ -10,7 +10,7 @@ from moe_retrieval.encoder import Encoder
 from moe_retrieval.engines.bundled import BUNDLED
 from moe_retrieval.engines.precision import resolve_precision
 from moe_retrieval.errors import ModelError, ModelMismatchError, StaleDomainError
-from moe_retrieval.model.packs import check_fit, open_pack
+from moe_retrieval.model.packs import Pack, check_fit, open_pack
 from moe_retrieval.retrieval.candidates import candidate_experts, live_experts, newcomers
 from moe_retrieval.types import GENERAL, EngineName, Precision
 
@@ -60,12 +60,18 @@ def pinned_encoder(store: Store, generation: Generation | None, choice: EncoderC
 
 
 def writing_encoder(
-    store: Store, generation: Generation | None, choice: EncoderChoice, *, notify: Callable[[str], None]
+    store: Store,
+    generation: Generation | None,
+    choice: EncoderChoice,
+    *,
+    notify: Callable[[str], None],
+    loaded: Encoder | None = None,
 ) -> Encoder:
     """As `pinned_encoder`, and with experts for domains that the generation has no table for.
 
     They are their candidates, or those that are chosen. `notify` hears of candidates that do not fit the
-    store's model any more.
+    store's model any more. `loaded`, which wrote for the same choice before, is taken where it would be the
+    same.
 
     Raises:
         ModelMismatchError: another model was asked for, or, in a store without a generation, a candidate was
@@ -75,6 +81,8 @@ def writing_encoder(
     _check_model(generation, choice)
     waiting, held = newcomers(store, generation), generation.domains if generation else {}
     free = choice.experts.keys() - held.keys() - waiting.keys()
+    if loaded and generation and not waiting and not free and _writes(loaded, generation, choice):
+        return loaded
     live = _with_chosen(generation, choice, live_experts(store, generation), free=free)
     encoder = _load_both(generation, choice, live=live, waiting=waiting, notify=notify)
     _check_present(store, generation, encoder)
@@ -187,6 +195,12 @@ def serves(encoder: Encoder, generation: Generation, choice: EncoderChoice) -> b
     )
     wanted = resolve_precision(_precision(generation, choice.precision), device=encoder.device)
     return alike and encoder.precision is wanted
+
+
+def _writes(encoder: Encoder, generation: Generation, choice: EncoderChoice) -> bool:
+    """Whether it serves, and knows no expert that was given for a domain which is gone since."""
+    given = {domain for domain, place in encoder.experts.places.items() if isinstance(place, Pack)}
+    return given <= generation.domains.keys() and serves(encoder, generation, choice)
 
 
 def load_encoder(
