@@ -4,7 +4,7 @@ are tuned and judged on.
     python benchmarks/mixed.py DATA [--work FOLDER] [--experts DOMAIN=FOLDER,...]
 
 builds the stores: `mixed-general`, where every domain is on the general expert, and, where experts are
-named, `mixed-experts`. Each domain of each collection is a domain of its own (`medquad-oncology`,
+named, `mixed-experts`: a copy in which the named domains are embedded again, each with its expert. Each domain of each collection is a domain of its own (`medquad-oncology`,
 `sysrev-pain`, 28 in all), and a document's or query's id begins with its collection. A query belongs to the
 validation half where the first bit of the sha256 of its id is 0, else to the test half: the split is this
 sentence, so it was there before anything was tuned. What is learnt or chosen sees validation queries only.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,10 +117,12 @@ def main() -> None:
     if not corpus.is_file():
         write_corpus(given.data, corpus)
     experts = tuple(filter(None, given.experts.split(",")))
-    stores = {"mixed-general": ()} | ({"mixed-experts": experts} if experts else {})
-    for name, packs in stores.items():
-        report = opened(given.work, name=name, experts=packs).index(corpus, domain_field="domain")
-        print(json.dumps({"store": name, "chunks": report.chunks, "encoded": report.encoded}), flush=True)
+    report = opened(given.work).index(corpus, domain_field="domain")
+    print(json.dumps({"chunks": report.chunks, "encoded": report.encoded}), flush=True)
+    if experts:
+        shutil.copytree(given.work / "mixed-general", given.work / "mixed-experts", dirs_exist_ok=True)
+        report = opened(given.work, name="mixed-experts", experts=experts).reindex()
+        print(json.dumps({"experts": report.domains, "encoded": report.encoded}), flush=True)
     asked = queries(given.data)
     for name in COLLECTIONS:
         mine = [one for one in asked if one.collection == name]
