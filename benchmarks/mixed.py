@@ -4,10 +4,11 @@ are tuned and judged on.
     python benchmarks/mixed.py DATA [--work FOLDER] [--experts DOMAIN=FOLDER,...]
 
 builds the stores: `mixed-general`, where every domain is on the general expert, and, where experts are
-named, `mixed-experts`: a copy in which the named domains are embedded again, each with its expert. Each domain of each collection is a domain of its own (`medquad-oncology`,
-`sysrev-pain`, 28 in all), and a document's or query's id begins with its collection. A query belongs to the
-validation half where the first bit of the sha256 of its id is 0, else to the test half: the split is this
-sentence, so it was there before anything was tuned. What is learnt or chosen sees validation queries only.
+named, `mixed-experts`: a copy in which the named domains are embedded again, each with its expert. Each
+domain of each collection is a domain of its own (`medquad-oncology`, `sysrev-pain`, 28 in all), and a
+document's or query's id begins with its collection. A query belongs to the validation half where the first
+bit of the sha256 of its id is 0, else to the test half: the split is this sentence, so it was there before
+anything was tuned. What is learnt or chosen sees validation queries only.
 """
 
 from __future__ import annotations
