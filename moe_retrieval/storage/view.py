@@ -10,17 +10,20 @@ from moe_retrieval.errors import StoreCorruptError
 from moe_retrieval.storage.digest import digest_of
 from moe_retrieval.storage.engine import batches_of, engine_faults
 from moe_retrieval.storage.found import untied
-from moe_retrieval.storage.predicates import filterable, to_sql
+from moe_retrieval.storage.kinds import kinds_of
+from moe_retrieval.storage.predicates import to_sql
 from moe_retrieval.storage.rows import CONTENT, FINGERPRINT, VECTOR, to_numpy
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
 
     from moe_retrieval.filters import Filter
     from moe_retrieval.storage.found import Found
+    from moe_retrieval.storage.kinds import Kind
     from moe_retrieval.storage.place import Place
+    from moe_retrieval.storage.predicates import Known
 
 HIT_COLUMNS = (
     "key",
@@ -50,19 +53,18 @@ class TableView:
             self._columns: list[str] = list(self.dataset.schema.names)
             self.dim: int = self.dataset.schema.field(VECTOR).type.list_size
             self.rows: int = self.dataset.count_rows()
+        self._matched: tuple[str | None, np.ndarray] = (None, np.zeros(0, np.int64))
 
     @property
     def fingerprint(self) -> str:
         """What the table itself says its vectors were made with."""
         return bytes((self.dataset.schema.metadata or {}).get(FINGERPRINT, b"")).decode()
 
-    def fields(self) -> tuple[str, ...]:
-        """Names that a filter may use on this table."""
-        return tuple(sorted(filterable(self._columns)))
+    def fields(self) -> dict[str, frozenset[Kind]]:
+        """Names that a filter may use on this table, and the kinds of values that each has."""
+        return kinds_of(self._columns)
 
-    def search_text(
-        self, query: str, *, k: int, where: Filter | None = None, known: Collection[str] = ()
-    ) -> Found:
+    def search_text(self, query: str, *, k: int, where: Filter | None = None, known: Known = ()) -> Found:
         """The k best rows by BM25 over `content`; a row needs one of the query's words.
 
         Rows written after the last index run are searched too. The query is words, never syntax: no text can
@@ -71,10 +73,15 @@ class TableView:
         sql = self._sql(where, known)
         return untied(lambda limit: self._bm25(query, limit=limit, where=sql), k=k)
 
-    def matching(self, where: Filter, *, known: Collection[str] = ()) -> np.ndarray:
-        """Keys (int64) of the rows a filter matches."""
-        table = self._read(["key"], "apply the filter", filter=self._sql(where, known))
-        return np.asarray(table["key"].to_numpy(), np.int64)
+    def matching(self, where: Filter, *, known: Known = ()) -> np.ndarray:
+        """Keys (int64) of the rows a filter matches. Those of the last filter are kept: a batch shares it."""
+        sql = self._sql(where, known)
+        last, keys = self._matched
+        if sql != last:
+            table = self._read(["key"], "apply the filter", filter=sql)
+            keys = np.asarray(table["key"].to_numpy(), np.int64)
+            self._matched = sql, keys
+        return keys
 
     def fetch(
         self, keys: np.ndarray, *, offsets: np.ndarray | None = None, columns: Sequence[str] = HIT_COLUMNS
@@ -115,7 +122,7 @@ class TableView:
         names = [*columns] if columns else None
         return batches_of(self.dataset, columns=names, doing=f"read table {self.name}", batch_size=size)
 
-    def _sql(self, where: Filter | None, known: Collection[str]) -> str | None:
+    def _sql(self, where: Filter | None, known: Known) -> str | None:
         return None if where is None else to_sql(where, self._columns, known=known)
 
     def _read(self, columns: list[str], doing: str, **options: Any) -> pa.Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,29 +12,49 @@ from moe_retrieval.errors import FilterError
 from moe_retrieval.filters import (
     MAX_CLAUSES,
     MAX_DEPTH,
+    MAX_PATTERN,
+    MAX_VALUES,
     And,
     Compare,
     Comparison,
     Filter,
+    IsNull,
+    Like,
     Not,
     OneOf,
     Or,
+    Value,
     fields_of,
     parse_filter,
 )
 
-WORDS = ["and", "or", "not", "in", "true", "false", "AND", "year", "journal.name", "mesh-term", "_x"]
-MARKS = ["(", ")", ",", "=", "==", "!=", "<>", "<", "<=", ">", ">=", "'", '"', "''", " ", "\t", "\n"]
-VALUES = ["1", "-2.5", "+.5", "1e3", "1e", "2015x", "'BMJ'", '"it\'s"', "'it''s'", "é", "²", "\x00", "\ud800"]
+WORDS = ["and", "or", "not", "in", "like", "is", "null", "between", "true", "AND", "year", "mesh-term", "_x"]
+MARKS = ["(", ")", ",", "=", "==", "!=", "<>", "<", "<=", ">", ">=", "'", '"', "''", "`", " ", "\t", "\n"]
+VALUES = [
+    "1",
+    "-2.5",
+    "+.5",
+    "1e3",
+    "1e",
+    "2015x",
+    "'BMJ'",
+    "2015-03-01",
+    "2015-13-01",
+    "`a b`",
+    "é",
+    "²",
+    "\x00",
+]
+VALUES += ['"it\'s"', "'it''s'", "\ud800", "'%\\'"]
 
-NAMES = st.from_regex(r"[a-z_][a-z0-9_.\-]{0,8}", fullmatch=True).filter(
-    lambda name: name not in {"and", "or", "not", "in"}
+NAMES = st.from_regex(r"[a-z_][a-z0-9_.\-]{0,8}", fullmatch=True) | st.text(min_size=1, max_size=6).filter(
+    str.strip
 )
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
-PLAIN_VALUES = st.text(max_size=12) | NUMBERS | st.booleans()
+ORDERED = st.text(max_size=12) | NUMBERS | st.dates()
 
 
-def equal(field: str, value: str | float | bool) -> Comparison:
+def equal(field: str, value: Value) -> Comparison:
     return Comparison(field, Compare.EQ, value)
 
 
@@ -40,32 +62,16 @@ def quoted(text: str, quote: str = "'") -> str:
     return quote + text.replace(quote, quote * 2) + quote
 
 
-def written(tree: Filter) -> str:
-    """A filter text with all its parentheses."""
-    match tree:
-        case Comparison(name, operator, value):
-            return f"{name} {operator.value} {shown(value)}"
-        case OneOf(name, values):
-            return f"{name} in ({', '.join(shown(value) for value in values)})"
-        case Not(part):
-            return f"not ({written(part)})"
-        case And(parts):
-            return " and ".join(f"({written(part)})" for part in parts)
-        case Or(parts):
-            return " or ".join(f"({written(part)})" for part in parts)
-
-
-def shown(value: str | float | bool) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return quoted(value) if isinstance(value, str) else repr(float(value))
-
-
-LEAVES = st.builds(Comparison, NAMES, st.sampled_from(Compare), PLAIN_VALUES) | st.builds(
-    OneOf,
-    NAMES,
-    st.lists(st.text(max_size=5), min_size=1, max_size=3).map(tuple)
-    | st.lists(NUMBERS, min_size=1, max_size=3).map(tuple),
+LEAVES = (
+    st.builds(Comparison, NAMES, st.sampled_from(Compare), ORDERED)
+    | st.builds(Comparison, NAMES, st.sampled_from([Compare.EQ, Compare.NE]), st.booleans())
+    | st.builds(
+        OneOf,
+        NAMES,
+        st.one_of(st.lists(kind, max_size=3).map(tuple) for kind in (st.text(), NUMBERS, st.dates())),
+    )
+    | st.builds(Like, NAMES, st.text(max_size=12))
+    | st.builds(IsNull, NAMES)
 )
 TREES = st.recursive(
     LEAVES,
@@ -99,7 +105,7 @@ def test_any_row_of_the_language_s_own_words_parses_or_is_a_filter_error(parts: 
 @settings(max_examples=100, deadline=None)
 @given(TREES)
 def test_a_written_tree_is_read_back(tree: Filter) -> None:
-    assert parse_filter(written(tree)) == tree
+    assert parse_filter(str(tree)) == tree
 
 
 @settings(deadline=None)
@@ -150,6 +156,35 @@ def test_key_words_have_no_case(text: str) -> None:
     assert parse_filter(text) == And((equal("A", 1.0), OneOf("b", (1.0,))))
 
 
+@pytest.mark.parametrize(
+    ("text", "tree"),
+    [
+        ("a like '50\\%'", Like("a", "50\\%")),
+        ("a is null", IsNull("a")),
+        ("a is not null", Not(IsNull("a"))),
+        ("a in ()", OneOf("a", ())),
+        ("day = 2015-03-01", equal("day", date(2015, 3, 1))),
+        ("day in (2015-03-01)", OneOf("day", (date(2015, 3, 1),))),
+        ("`Pub ``Year` = 1", equal("Pub `Year", 1.0)),
+        ("`in` in (1)", OneOf("in", (1.0,))),
+    ],
+)
+def test_each_clause_has_its_own_kind_of_leaf(text: str, tree: Filter) -> None:
+    assert parse_filter(text) == tree
+
+
+def test_between_holds_both_its_ends() -> None:
+    low, high = Comparison("a", Compare.GE, 1.0), Comparison("a", Compare.LE, 2.0)
+    assert parse_filter("a between 1 and 2 and b = 3") == And((And((low, high)), equal("b", 3.0)))
+
+
+@pytest.mark.parametrize(
+    ("text", "leaf"), [("a not in (1)", OneOf("a", (1.0,))), ("a not like 'x'", Like("a", "x"))]
+)
+def test_not_inside_a_clause_wants_the_field_as_unequal_does(text: str, leaf: Filter) -> None:
+    assert parse_filter(text) == And((Not(IsNull("a")), Not(leaf)))
+
+
 def test_a_quoted_number_is_a_string() -> None:
     assert parse_filter("year = '2015'") == equal("year", "2015")
 
@@ -180,7 +215,16 @@ def test_an_empty_filter_is_an_error_with_an_example(text: str) -> None:
         ("(year > 1", r"ends too early: expected '\)'"),
         ("year in 3", r"has '3' at character 9: expected '\(' after in"),
         ("year in (3", r"ends too early: expected ',' or '\)'"),
-        ("year in ()", r"has '\)' at character 10: expected a 'string'"),
+        ("year in (,)", r"has ',' at character 10: expected a 'string'"),
+        ("year like 3", "has '3' at character 11: expected a 'pattern' after like"),
+        ("year is 3", "has '3' at character 9: expected null after is"),
+        ("year is not", "ends too early: expected null after is"),
+        ("year not = 3", "has '=' at character 10: expected in, like or between after not"),
+        ("year between 1", "ends too early: expected 'and' after the first value of between"),
+        ("``  = 3", "cannot be read at '``"),
+        ("` ` = 3", "has '=' at character 5: expected the name of a field"),
+        ("year = 2015-13-01", "2015-13-01 is no day; dates are written year-month-day"),
+        ("year > true", "year > true or false has no meaning; use = or !="),
         ("year = 1 journal = 2", "has 'journal' at character 10: expected 'and', 'or' or the end"),
         ("year = 1)", r"has '\)' at character 9: expected 'and', 'or' or the end"),
         ("year = BMJ", "has 'BMJ' at character 8: expected a 'string'"),
@@ -197,7 +241,16 @@ def test_a_message_shows_where_reading_stopped(text: str, message: str) -> None:
         parse_filter(text)
 
 
-@pytest.mark.parametrize("text", ["a in (1, 'x')", "a in (true, 1)", "a in ('x', false)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a in (1, 'x')",
+        "a in (true, 1)",
+        "a in ('x', false)",
+        "a in (2015-03-01, '2015')",
+        "a between 1 and 'b'",
+    ],
+)
 def test_values_of_different_types_after_in_are_an_error(text: str) -> None:
     with pytest.raises(FilterError, match="different types"):
         parse_filter(text)
@@ -244,6 +297,18 @@ def test_the_largest_number_of_clauses_parses() -> None:
     assert parse_filter(" or ".join(["a = 1"] * MAX_CLAUSES)) == Or((equal("a", 1.0),) * MAX_CLAUSES)
 
 
+def test_too_many_values_are_a_filter_error() -> None:
+    with pytest.raises(FilterError, match=r"lists 10,001 values after 'in'; list at most 10,000"):
+        parse_filter(f"a in ({','.join(['1'] * (MAX_VALUES + 1))})")
+
+
+def test_too_long_a_pattern_is_a_filter_error() -> None:
+    with pytest.raises(
+        FilterError, match=r"the pattern for a has 1,001 characters; patterns have at most 1,000"
+    ):
+        parse_filter(f"a like '{'x' * (MAX_PATTERN + 1)}'")
+
+
 def test_an_unclosed_string_of_many_quotes_is_refused_at_once() -> None:
     with pytest.raises(FilterError):
         parse_filter("a = '" + "''" * 50_000 + '"')
@@ -254,7 +319,7 @@ def test_an_unclosed_string_of_many_quotes_is_refused_at_once() -> None:
 def test_fields_of_a_tree_are_all_those_it_mentions(tree: Filter) -> None:
     def mentioned(part: Filter) -> set[str]:
         match part:
-            case Comparison(name) | OneOf(name):
+            case Comparison(name) | OneOf(name) | Like(name) | IsNull(name):
                 return {name}
             case Not(inner):
                 return mentioned(inner)
