@@ -6,7 +6,15 @@ The collection is indexed (into the same store as benchmarks/quality.py uses). I
 30, several times. The router learns from the chunk vectors of the 70, as the indexer fits it, and is judged
 on the mean vector of each of the 30; the rival on TF-IDF of the same documents, its strength C chosen by
 cross-validation on its training part. Printed: accuracy, expected calibration error (15 bins of equal width),
-the mean number of domains that hold 90% of the probability, and how often the right one is among them.
+the mean number of domains that hold 90% of the probability, and how often the right one is among them; of the
+router also the sets that it takes for 90%, 95% and 98% (`router_choice.choose`), their size and coverage.
+Then, one domain after the other is left out of the 70, and the energies of its documents among the 30 are
+compared with those of the others: area under the curve (AUROC), and the shares that are abstained from.
+
+    python benchmarks/router.py DATA --mixed FOLDER [--json FILE]
+
+judges the router of the store that benchmarks/mixed.py built in FOLDER on that store's test queries: as it
+is, fitted on chunks, and fitted to the validation queries besides.
 """
 
 from __future__ import annotations
@@ -20,6 +28,9 @@ from pathlib import Path
 import numpy as np
 from baselines import CACHE, load_beir, whole_text
 from quality import indexed
+
+from moe_retrieval import Router
+from moe_retrieval.router_choice import Kind
 
 
 def judged(probabilities: np.ndarray, classes: list[str], labels: np.ndarray) -> dict[str, float]:
@@ -63,19 +74,82 @@ def rival(texts: list[str], labels: np.ndarray, train: np.ndarray, test: np.ndar
     return judged(found, list(model.classes_), labels[test])
 
 
+def halves(number: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places of 70% and of 30% of the documents."""
+    order = np.random.default_rng(seed).permutation(number)
+    return order[: int(0.7 * number)], order[int(0.7 * number) :]
+
+
+def fitted(chunks: Chunks, labels: np.ndarray, train: np.ndarray) -> Router:
+    """The router as the indexer fits it, on chunks of these documents."""
+    known = np.isin(chunks.owners, train)
+    owners = chunks.owners[known]
+    return Router.fit(chunks.vectors[known], labels[owners].tolist(), groups=owners.astype(np.int64))
+
+
 def ours(chunks: Chunks, labels: np.ndarray, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
     """The router as the indexer fits it, on chunks of training documents only."""
-    from moe_retrieval import Router
+    router = fitted(chunks, labels, train)
+    heads = chunks.heads(test)  # what the indexer routes a document by
+    return judged(
+        router.probabilities(chunks.means(test), of=Kind.DOCUMENT), list(router.domains), labels[test]
+    ) | sets(router, heads, labels[test], of=Kind.DOCUMENT)
 
-    known = np.isin(chunks.owners, train)
-    router = Router.fit(
-        chunks.vectors[known],
-        labels[chunks.owners[known]].tolist(),
-        groups=chunks.owners[known].astype(np.int64),
-    )
-    whole = np.stack([chunks.vectors[chunks.owners == place].mean(axis=0) for place in test])
-    whole /= np.linalg.norm(whole, axis=1, keepdims=True)
-    return judged(router.probabilities(whole.astype(np.float32)), list(router.domains), labels[test])
+
+def sets(router: Router, vectors: np.ndarray, labels: np.ndarray, *, of: str) -> dict[str, float]:
+    """Coverage and size of the sets that the router takes; abstaining, it searches all domains."""
+    found: dict[str, float] = {}
+    for mass in (0.9, 0.95, 0.98):
+        choices = [router.choose(vector, mass=mass, of=Kind(of)) for vector in vectors]
+        inside = [
+            label in {one.domain for one in each.routes} for each, label in zip(choices, labels, strict=True)
+        ]
+        searched = [len(each.chances if each.abstained else each.routes) for each in choices]
+        found |= {f"coverage_{mass}": float(np.mean(inside)), f"searched_{mass}": float(np.mean(searched))}
+    return found | {"abstained": float(np.mean([each.abstained for each in choices]))}
+
+
+def unseen(chunks: Chunks, labels: np.ndarray) -> dict[str, dict[str, float]]:
+    """By domain that was left out: AUROC of the energy, and shares abstained from, of it and of others."""
+    from sklearn.metrics import roc_auc_score
+
+    train, test = halves(len(labels), seed=0)
+    found = {}
+    for domain in sorted(set(labels)):
+        router = fitted(chunks, labels, train[labels[train] != domain])
+        scores = router.scores(chunks.heads(test), of=Kind.DOCUMENT)
+        energies, new = np.logaddexp.reduce(scores, axis=1), labels[test] == domain
+        limit = router.documents.limit
+        below = energies < (-np.inf if limit is None else limit)
+        found[domain] = {
+            "documents": int(new.sum()),
+            "auroc": float(roc_auc_score(new, -energies)),
+            "abstained": float(below[new].mean()),
+            "abstained_others": float(below[~new].mean()),
+        }
+    return found
+
+
+def mixed_queries(data: Path, work: Path) -> dict[str, dict[str, float]]:
+    """The mixed store's router on test queries: fitted on chunks, and to validation queries besides."""
+    import mixed
+
+    from moe_retrieval.retrieval.routing import load_router
+    from moe_retrieval.router_queries import KnownQueries
+
+    opened = mixed.opened(work)
+    asked = mixed.queries(data)
+    vectors = opened.encoder().encode_query([one.text for one in asked])
+    labels, test = np.array([one.domain for one in asked]), np.array([one.is_test for one in asked])
+    router = load_router(opened.store, opened.store.catalog.latest())
+    if router is None:
+        raise SystemExit("the mixed store has no router")
+    taught = router.asked(KnownQueries.of(vectors[~test], labels[~test].tolist()))
+    return {
+        name: judged(one.probabilities(vectors[test]), list(one.domains), labels[test])
+        | sets(one, vectors[test], labels[test], of=Kind.QUERY)
+        for name, one in {"chunks": router, "chunks and queries": taught}.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -84,18 +158,32 @@ class Chunks:
 
     vectors: np.ndarray
     owners: np.ndarray
+    ordinals: np.ndarray
+
+    def means(self, places: np.ndarray) -> np.ndarray:
+        """Mean vectors of documents, of length one."""
+        whole = np.stack([self.vectors[self.owners == place].mean(axis=0) for place in places])
+        found: np.ndarray = whole / np.linalg.norm(whole, axis=1, keepdims=True)
+        return found.astype(np.float32)
+
+    def heads(self, places: np.ndarray) -> np.ndarray:
+        """Vectors of documents' first chunks."""
+        order = np.lexsort((self.ordinals, self.owners))
+        firsts = dict(zip(self.owners[order][::-1].tolist(), order[::-1].tolist(), strict=True))
+        return self.vectors[[firsts[place] for place in places.tolist()]]
 
     @classmethod
     def load(cls, path: Path, work: Path, places: dict[str, int]) -> Chunks:
         opened = indexed(path, work)
-        vectors, owners = [], []
+        vectors, owners, ordinals = [], [], []
         snapshot = opened.retriever.snapshot()
         for domain in snapshot.domains:
             view = snapshot.view(domain)
             vectors.append(view.vectors())
-            for batch in view.batches(("doc_id",)):
+            for batch in view.batches(("doc_id", "ordinal")):
                 owners += [places[name] for name in batch["doc_id"].to_pylist()]
-        return cls(np.concatenate(vectors), np.array(owners))
+                ordinals += batch["ordinal"].to_pylist()
+        return cls(np.concatenate(vectors), np.array(owners), np.array(ordinals))
 
 
 def main() -> None:
@@ -107,7 +195,14 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--work", type=Path, default=CACHE)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--mixed", type=Path)
     given = parser.parse_args()
+    if given.mixed:
+        found = mixed_queries(given.data, given.mixed)
+        print(json.dumps(found, indent=1))
+        if given.json:
+            given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
+        return
 
     documents, _queries, _qrels = load_beir(given.data / given.collection)
     texts = [whole_text(record) for record in documents.values()]
@@ -116,23 +211,19 @@ def main() -> None:
     chunks = Chunks.load(given.data / given.collection, given.work, places)
     results: dict[str, list[dict[str, float]]] = {"router": [], "tf-idf": []}
     for seed in range(given.splits):
-        order = np.random.default_rng(seed).permutation(len(texts))
-        cut = int(0.7 * len(texts))
-        results["router"].append(ours(chunks, labels, order[:cut], order[cut:]))
-        results["tf-idf"].append(rival(texts, labels, order[:cut], order[cut:]))
+        train, test = halves(len(texts), seed=seed)
+        results["router"].append(ours(chunks, labels, train, test))
+        results["tf-idf"].append(rival(texts, labels, train, test))
+    left = unseen(chunks, labels)
     found = {
         name: {key: round(statistics.mean(one[key] for one in each), 4) for key in each[0]}
         for name, each in results.items()
     }
-    print(
-        json.dumps(
-            {"collection": given.collection, "documents": len(texts), "splits": given.splits, **found},
-            indent=1,
-        )
-    )
+    head = {"collection": given.collection, "documents": len(texts), "splits": given.splits}
+    print(json.dumps(head | found | {"unseen": left}, indent=1))
     if given.json:
         given.json.write_text(
-            json.dumps({"mean": found, "splits": results}, indent=1) + "\n", encoding="utf8"
+            json.dumps({"mean": found, "splits": results, "unseen": left}, indent=1) + "\n", encoding="utf8"
         )
 
 

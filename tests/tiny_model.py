@@ -68,6 +68,21 @@ def build_tiny(
     return folder
 
 
+def build_tiny_cross_encoder(folder: Path, *, seed: int = 0, labels: int = 1) -> Path:
+    """A random BERT that gives `labels` scores for a pair of texts, as sentence-transformers loads it."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    build_tiny(folder, "bert", seed=seed)
+    for name in ("modules.json", "sentence_bert_config.json", "1_Pooling/config.json"):
+        (folder / name).unlink()
+    config = AutoConfig.from_pretrained(folder, num_labels=labels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    return folder
+
+
 def different(model: Any, *names: str) -> Any:
     """`model` with experts of these names added, each with weights of its own."""
     import torch

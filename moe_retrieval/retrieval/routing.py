@@ -10,10 +10,11 @@ import numpy as np
 from moe_retrieval.errors import ModelError
 from moe_retrieval.retrieval.embedded import mark_of
 from moe_retrieval.router import Router
+from moe_retrieval.router_queries import KnownQueries
 from moe_retrieval.types import GENERAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from moe_retrieval.encoder import Encoder
     from moe_retrieval.storage.catalog import DomainEntry, Generation
@@ -38,20 +39,35 @@ def fit_router(
 ) -> Router | None:
     """A router over the domains that hold chunks; None when there is none. Vectors are those of `general`.
 
-    Texts that the router of `live` was fitted on are not encoded again.
+    Texts that the router of `live` was fitted on are not encoded again, and the questions that it knows are
+    known to the new one, unless the general expert is another.
     """
     filled = {domain: entry for domain, entry in sorted(entries.items()) if entry.rows}
     if not filled:
         return None
     each = max(50, SAMPLE // len(filled)) if len(filled) > 1 else 1
     space = encoder.fingerprint(GENERAL)
-    known = _remembered(store, live, space=space)
+    before = _usable(store, live, space=space)
+    known = _remembered(before)
     samples = [_sample(store, entry, encoder, domain=domain, size=each) for domain, entry in filled.items()]
     labels = [domain for domain, one in zip(filled, samples, strict=True) for _ in one.texts]
     marks = np.array([mark_of(text) for one in samples for text in one.texts], np.int64)
     vectors = np.concatenate([one.vectors(encoder, known) for one in samples])
     router = Router.fit(vectors, labels, groups=np.concatenate([one.documents for one in samples]))
-    return router.remembering(marks, labels, space=space)
+    router = router.remembering(marks, labels, space=space)
+    return router.asked(before.queries) if before else router
+
+
+def taught_router(
+    store: Store, live: Generation, encoder: Encoder, *, texts: Sequence[str], domains: Sequence[str]
+) -> Router | None:
+    """The live router fitted to questions whose domains are known, in place of those it knew; None where
+    there is none. The next routers, fitted by `fit_router`, know them too.
+    """
+    router = load_router(store, live)
+    if router is None:
+        return None
+    return router.asked(KnownQueries.of(encoder.encode_query(texts), domains))
 
 
 def load_router(store: Store, generation: Generation | None) -> Router | None:
@@ -94,15 +110,18 @@ def _sample(store: Store, entry: DomainEntry, encoder: Encoder, *, domain: str, 
     return _Sample(rows["content"].to_pylist(), rows["doc_key"].to_numpy(), stored)
 
 
-def _remembered(store: Store, live: Generation | None, *, space: str) -> dict[int, np.ndarray]:
-    """By mark, the vectors of the texts that the live router was fitted on, if they are of this space."""
+def _usable(store: Store, live: Generation | None, *, space: str) -> Router | None:
+    """The live router, if its vectors are of this space."""
     try:
         router = load_router(store, live)
     except ModelError:
-        return {}
-    if router is None or router.space != space:
-        return {}
-    return dict(zip(router.marks.tolist(), router.exemplars, strict=True))
+        return None
+    return router if router is not None and router.space == space else None
+
+
+def _remembered(router: Router | None) -> dict[int, np.ndarray]:
+    """By mark, the vectors of the texts that a router was fitted on."""
+    return dict(zip(router.marks.tolist(), router.exemplars, strict=True)) if router else {}
 
 
 def _rounded(vectors: np.ndarray) -> np.ndarray:

@@ -106,9 +106,9 @@ def test_vectors_of_another_space_are_not_taken_for_the_routers(moeret: Moeret, 
     router = load_router(moeret.store, live)
     assert router is not None
     assert router.space == moeret.encoder().fingerprint("general")
-    other = Encoder.load(tiny_model, max_length=16)
+    other = Encoder.load(tiny_model, max_length=8)
     own = {domain: moeret.store.experts_dir / live.domains[domain].expert for domain in DOMAINS}
-    shorter = Encoder.load(tiny_model, experts=own, max_length=16)
+    shorter = Encoder.load(tiny_model, experts=own, max_length=8)
     fitted = fit_router(moeret.store, live.domains, shorter, live=live)
     assert fitted is not None
     assert fitted.space == other.fingerprint("general") != router.space
