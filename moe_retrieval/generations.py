@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from moe_retrieval.calibration import Basis
 from moe_retrieval.errors import MoeretError, NothingFoundError, StoreCorruptError, StoreError, UsageError
 from moe_retrieval.retrieval import pinned
 from moe_retrieval.retrieval.indexing import Indexing, build_indexes
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from moe_retrieval.retrieval.pinned import EncoderChoice
-    from moe_retrieval.storage.catalog import DomainEntry, Generation
+    from moe_retrieval.storage.catalog import Generation
     from moe_retrieval.storage.store import Store
 
 _SEE = "moeret history shows which generations can be gone back to"
@@ -172,10 +173,11 @@ def _target(store: Store, live: Generation, to: int | None) -> Generation:
     return middle
 
 
-def _content(generation: Generation) -> tuple[dict[str, DomainEntry], dict[str, str]]:
-    """What decides answers; lists of checksums and the router do not."""
+def _content(generation: Generation) -> tuple[dict[str, Any], ...]:
+    """What decides answers; lists of checksums, the router, and calibrations by the rows alone do not."""
     domains = {name: replace(entry, sums="") for name, entry in generation.domains.items()}
-    return domains, dict(generation.model)
+    judged = {name: one for name, one in generation.calibration.items() if one.get("basis") == Basis.JUDGED}
+    return domains, dict(generation.model), judged, dict(generation.tuning)
 
 
 def _check_whole(store: Store, target: Generation, choice: EncoderChoice) -> None:
@@ -206,5 +208,7 @@ def _published_again(store: Store, target: Generation, *, live: Generation) -> G
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         partial=target.partial,
         note=f"rollback to {target.number}",
+        calibration=target.calibration,
+        tuning=target.tuning,
         after=live.number,
     )

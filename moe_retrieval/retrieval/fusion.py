@@ -1,42 +1,57 @@
-"""Join ranked lists into one: vector with text inside a space, then space with space.
+"""Join ranked lists into one: vector with text inside a space, and space with space.
 
-Cosines of domains that share an expert are comparable, so their lists are pooled before they are
-normalised. Cosines of two experts are not (each expert has its own scale), so spaces are joined by rank,
-weighted by the route.
+Cosines of domains that share an expert are comparable, so their lists are pooled. Cosines of two experts
+are not (each expert has its own scale): where their domains are calibrated, they are pooled as probabilities,
+else spaces are joined by rank, weighted by the route.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from moe_retrieval.types import Mode, Why
+import numpy as np
+
+from moe_retrieval.calibration import DomainCalibration, Tuning
+from moe_retrieval.errors import UsageError
+from moe_retrieval.retrieval.collapse import copies, first_of_each
+from moe_retrieval.retrieval.joining import (
+    DEPTH,
+    around_mean,
+    from_last_to_best,
+    joined,
+    ranked,
+    standardised,
+)
+from moe_retrieval.retrieval.joining import VECTOR_WEIGHT as VECTOR_WEIGHT
+from moe_retrieval.retrieval.joining import convex as convex
+from moe_retrieval.retrieval.joining import reciprocal_rank as reciprocal_rank
+from moe_retrieval.types import Across, Fusing, Mode, Why, Within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from moe_retrieval.storage.found import Found
 
-VECTOR_WEIGHT = 0.7
-"""Weight of the vector search in a hybrid score; docs/quality.md says how it was chosen."""
-
-DEPTH = 100
-"""Candidates each search gives to fusion, at least; five times k when that is more."""
-
 Place = tuple[str, int]
 """A chunk across tables: its domain and its key there."""
+
+LOWEST_ROUTE = 1e-3
+"""A less probable domain, which a caller must have named or the router was in doubt about, counts as this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """What one domain's searches found, best first; None for a search that was not made."""
+    """What one domain's searches found, best first; None for a search not made. `seconds` by stage."""
 
     domain: str
     space: str
     probability: float
     vector: Found | None
     text: Found | None
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,109 +64,207 @@ class Ranked:
     why: Why
 
 
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a store knows of its scores: a calibration per domain, and what was tuned."""
+
+    calibration: Mapping[str, DomainCalibration] = field(default_factory=dict)
+    tuning: Tuning = field(default_factory=Tuning)
+
+    def covers(self, searched: Sequence[Searched]) -> bool:
+        """Whether every domain that was searched is calibrated."""
+        return all(one.domain in self.calibration for one in searched)
+
+
 def search_depth(k: int) -> int:
     """How many candidates each search gives to `fuse` for `k` hits."""
     return max(DEPTH, 5 * k)
 
 
-def fuse(searched: Sequence[Searched], *, mode: Mode, k: int) -> list[Ranked]:
+def fuse(
+    searched: Sequence[Searched],
+    *,
+    mode: Mode,
+    k: int,
+    fusing: Fusing | None = None,
+    calibration: Mapping[str, DomainCalibration] | None = None,
+    tuning: Tuning | None = None,
+) -> list[Ranked]:
     """The best `k` candidates of all domains, best first; ties by domain and key.
 
-    Each list holds the best `search_depth(k)` rows of its domain, or all where there are fewer.
+    Each list holds the best `search_depth(k)` rows of its domain, or all where there are fewer. A chunk that
+    several domains hold comes once, where it scores best. `fusing` goes before `tuning`.
+
+    Raises:
+        UsageError: calibrated fusion is asked for, and a domain has no calibration.
     """
-    spaces: dict[str, list[Searched]] = defaultdict(list)
-    for one in searched:
-        spaces[one.space].append(one)
-    scored = [_within(part, mode=mode, depth=search_depth(k)) for part in spaces.values()]
-    scores = scored[0] if len(scored) == 1 else _across(scored, list(spaces.values()))
-    best = sorted(scores, key=lambda place: (-scores[place], place))[:k]
-    reasons = _reasons(searched)
+    fusing, known = fusing or Fusing(), Judgement(calibration or {}, tuning or Tuning())
+    way = chosen_way(searched, mode=mode, fusing=fusing, calibration=known.calibration)
+    join = _Join(mode, fusing, known.tuning, depth=search_depth(k))
+    if way is None:
+        scores = join.of(searched, _lists(searched, "vector"), _lists(searched, "text"))
+    elif way is Across.RRF:
+        scores = _by_rank(searched, join)
+    else:
+        scores = join.of(searched, *_scaled(searched, way, known.calibration))
+    order = ranked(scores)
+    best, elsewhere = first_of_each(order)[:k], copies(order)
+    reasons = _reasons(searched, elsewhere)
     return [Ranked(domain=place[0], key=place[1], score=scores[place], why=reasons[place]) for place in best]
 
 
-def convex(
-    vector: Mapping[Place, float], text: Mapping[Place, float], *, weight: float = VECTOR_WEIGHT
-) -> dict[Place, float]:
-    """Weighted sum of two score lists, each scaled from its DEPTH-th best score (0) to its best (1).
+def chosen_way(
+    searched: Sequence[Searched],
+    *,
+    mode: Mode,
+    fusing: Fusing,
+    calibration: Mapping[str, DomainCalibration],
+) -> Across | None:
+    """How `fuse` joins the spaces of these searches; None where there is one, or none.
 
-    Bruch et al., "An Analysis of Fusion Functions for Hybrid Retrieval", TOIS 2023, with min-max scaling. The
-    lower end is taken at a fixed place, so that the order at the top does not depend on how many candidates
-    were asked for. A candidate that one list lacks is taken to be as good there as that list's last. A
-    shorter list of cosines holds every row and begins at its lowest; a shorter list of BM25 scores lacks rows
-    that do not match: 0.
+    `auto` takes probabilities where every domain is calibrated, else ranks; full-text scores alone, which no
+    calibration is of, it joins by rank.
+
+    Raises:
+        UsageError: calibrated fusion is asked for, and a domain has no calibration.
     """
-    near, far = _scaled(vector, shortest=min(vector.values(), default=0.0))
-    match, apart = _scaled(text, shortest=0.0)
-    return {
-        place: weight * near.get(place, far) + (1 - weight) * match.get(place, apart)
-        for place in vector.keys() | text.keys()
-    }
+    if len({one.space for one in searched}) < 2:
+        return None
+    missing = sorted({one.domain for one in searched} - calibration.keys())
+    if fusing.across is Across.CALIBRATED and missing:
+        raise UsageError(
+            f"domain {missing[0]} is not calibrated, so its scores are no probabilities",
+            hint="moeret index calibrates it from its own texts; or join by rank: --across rrf",
+        )
+    if fusing.across is not Across.AUTO:
+        return fusing.across
+    return Across.RRF if missing or mode is Mode.TEXT else Across.CALIBRATED
 
 
-def _scaled(scores: Mapping[Place, float], *, shortest: float) -> tuple[dict[Place, float], float]:
-    """Scaled scores, and what a missing one is worth; `shortest`: the lower end of a list below DEPTH."""
-    best = sorted(scores.values(), reverse=True)
-    if not best:
-        return {}, 0.0
-    high, low = best[0], best[DEPTH - 1] if len(best) >= DEPTH else shortest
-    if high <= low:
-        return dict.fromkeys(scores, 1.0), 0.0
-    scaled = {place: (score - low) / (high - low) for place, score in scores.items()}
-    return scaled, min(0.0, *scaled.values())
+# --- inside a list of pooled candidates ---
 
 
-def reciprocal_rank(
-    lists: Sequence[Sequence[Place]], *, weights: Sequence[float] | None = None, damping: int = 60
-) -> dict[Place, float]:
-    """Score of each item, larger is better; one missing from a list earns nothing there.
-
-    Cormack et al., "Reciprocal Rank Fusion outperforms Condorcet ...", SIGIR 2009.
-    """
-    scores: dict[Place, float] = defaultdict(float)
-    for ranked, weight in zip(lists, weights or [1.0] * len(lists), strict=True):
-        for rank, item in enumerate(ranked, start=1):
-            scores[item] += weight / (damping + rank)
-    return dict(scores)
+Lists = dict[str, dict[Place, float]]
+"""Scores of the candidates of each domain."""
 
 
-def _within(searched: Sequence[Searched], *, mode: Mode, depth: int) -> dict[Place, float]:
-    """Scores inside one space."""
-    vector = _pooled({one.domain: one.vector for one in searched}, depth=depth)
-    text = _pooled({one.domain: one.text for one in searched}, depth=depth)
-    match mode:
-        case Mode.VECTOR:
-            return vector
-        case Mode.TEXT:
-            return text
-        case Mode.HYBRID:
-            return convex(vector, text)
+@dataclass(frozen=True, slots=True)
+class _Join:
+    """How pooled vector and full-text lists become one."""
+
+    mode: Mode
+    fusing: Fusing
+    tuning: Tuning
+    depth: int
+
+    def of(self, searched: Sequence[Searched], vector: Lists, text: Lists) -> dict[Place, float]:
+        """Scores of the pooled candidates."""
+        near, match = _pooled(vector, depth=self.depth), _pooled(text, depth=self.depth)
+        if self.mode is not Mode.HYBRID:
+            return near if self.mode is Mode.VECTOR else match
+        within = self.fusing.within or self.tuning.within or Within.WEIGHTED
+        return joined(near, match, within=within, weight=self.weight(searched))
+
+    def weight(self, searched: Sequence[Searched]) -> float | None:
+        """That of the vector search: as asked for, else the mean of what the domains were tuned to."""
+        if self.fusing.weight is not None:
+            return self.fusing.weight
+        own, whole = self.tuning.weights, self.tuning.weight
+        if not any(one.domain in own for one in searched):
+            return whole
+        fallback = VECTOR_WEIGHT if whole is None else whole
+        shares = [max(one.probability, LOWEST_ROUTE) for one in searched]
+        parts = [share * own.get(one.domain, fallback) for one, share in zip(searched, shares, strict=True)]
+        return math.fsum(parts) / math.fsum(shares)
 
 
-def _pooled(found: Mapping[str, Found | None], *, depth: int) -> dict[Place, float]:
+def _lists(searched: Sequence[Searched], which: str) -> Lists:
+    """One search's scores, by domain."""
+    lists: Lists = {}
+    for one in searched:
+        found = one.vector if which == "vector" else one.text
+        if found is not None:
+            pairs = zip(found.keys, found.scores, strict=True)
+            lists[one.domain] = {(one.domain, int(key)): float(score) for key, score in pairs}
+    return lists
+
+
+def _pooled(lists: Lists, *, depth: int) -> dict[Place, float]:
     """The lists of several domains as one, cut to the length of a single search.
 
     The cut keeps the scaling of `convex` the same whether a corpus lies in one table or in five.
     """
-    scores = {
-        (domain, int(key)): float(score)
-        for domain, one in found.items()
-        if one is not None
-        for key, score in zip(one.keys, one.scores, strict=True)
-    }
-    best = sorted(scores, key=lambda place: (-scores[place], place))[:depth]
-    return {place: scores[place] for place in best}
+    scores = {place: score for one in lists.values() for place, score in one.items()}
+    return {place: scores[place] for place in ranked(scores)[:depth]}
 
 
-def _across(
-    scored: Sequence[Mapping[Place, float]], spaces: Sequence[Sequence[Searched]]
-) -> dict[Place, float]:
+# --- from space to space ---
+
+
+def _spaces(searched: Sequence[Searched]) -> list[list[Searched]]:
+    spaces: dict[str, list[Searched]] = defaultdict(list)
+    for one in searched:
+        spaces[one.space].append(one)
+    return list(spaces.values())
+
+
+def _by_rank(searched: Sequence[Searched], join: _Join) -> dict[Place, float]:
     """Rank fusion over spaces, each weighted by the probability of its most likely domain."""
-    lists = [sorted(scores, key=lambda place: (-scores[place], place)) for scores in scored]
-    weights = [max(one.probability for one in part) for part in spaces]
-    return reciprocal_rank(lists, weights=weights)
+    spaces = _spaces(searched)
+    lists = [ranked(join.of(part, _lists(part, "vector"), _lists(part, "text"))) for part in spaces]
+    return reciprocal_rank(lists, weights=[max(one.probability for one in part) for part in spaces])
 
 
-def _reasons(searched: Sequence[Searched]) -> dict[Place, Why]:
+def _scaled(
+    searched: Sequence[Searched], way: Across, calibration: Mapping[str, DomainCalibration]
+) -> tuple[Lists, Lists]:
+    """Vector and full-text lists by domain, made comparable the way that was chosen."""
+    vector, text = _lists(searched, "vector"), _lists(searched, "text")
+    match way:
+        case Across.COSINE:
+            return vector, text
+        case Across.CALIBRATED:
+            return _as_odds(searched, vector, calibration), text
+        case _:
+            return _by_space(searched, vector, way), _by_space(searched, text, way)
+
+
+def _as_odds(
+    searched: Sequence[Searched], vector: Lists, calibration: Mapping[str, DomainCalibration]
+) -> Lists:
+    """Logarithm of p(domain) x p(relevant | cosine, domain): of the same order as the product, and evenly
+    spread where the product is all but 0.
+    """
+    chances = {one.domain: math.log(max(one.probability, LOWEST_ROUTE)) for one in searched}
+    lists: Lists = {}
+    for domain, scores in vector.items():
+        odds = calibration[domain].log_odds(np.array(list(scores.values())))
+        values = chances[domain] - np.logaddexp(0.0, -odds)
+        lists[domain] = dict(zip(scores, values.tolist(), strict=True))
+    return lists
+
+
+def _by_space(searched: Sequence[Searched], lists: Lists, way: Across) -> Lists:
+    """Each space's list scaled by its own scores."""
+    scaled: Lists = {}
+    for part in _spaces(searched):
+        pool = {place: score for one in part for place, score in lists.get(one.domain, {}).items()}
+        chance = max(one.probability for one in part)
+        for place, score in _by_own(pool, way, chance).items():
+            scaled.setdefault(place[0], {})[place] = score
+    return scaled
+
+
+def _by_own(pool: Mapping[Place, float], way: Across, chance: float) -> dict[Place, float]:
+    if way is Across.ZSCORE:
+        return standardised(pool)
+    if way is Across.DBSF:
+        return around_mean(pool)
+    scaled, _ = from_last_to_best(pool, shortest=min(pool.values(), default=0.0))
+    return {place: chance * score for place, score in scaled.items()}
+
+
+def _reasons(searched: Sequence[Searched], elsewhere: Mapping[int, tuple[str, ...]]) -> dict[Place, Why]:
     """Route, rank and score of every candidate in the searches of its own domain."""
     reasons: dict[Place, Why] = {}
     for one in searched:
@@ -159,7 +272,9 @@ def _reasons(searched: Sequence[Searched]) -> dict[Place, Why]:
         for key in vector.keys() | text.keys():
             vector_rank, vector_score = vector.get(key, (None, None))
             text_rank, text_score = text.get(key, (None, None))
-            reasons[one.domain, key] = Why(one.probability, vector_rank, vector_score, text_rank, text_score)
+            why = Why(one.probability, vector_rank, vector_score, text_rank, text_score)
+            others = tuple(name for name in elsewhere.get(key, ()) if name != one.domain)
+            reasons[one.domain, key] = replace(why, copies=others) if others else why
     return reasons
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from moe_retrieval.calibration import Tuning
+from moe_retrieval.errors import UnknownDomainError, UsageError
+from moe_retrieval.retrieval.calibrating import as_written, calibrated, calibration_of
 from moe_retrieval.retrieval.indexing import build_indexes
 from moe_retrieval.retrieval.routing import fit_router
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from moe_retrieval.calibration import DomainCalibration
     from moe_retrieval.encoder import Encoder
     from moe_retrieval.retrieval.indexing import Indexing
     from moe_retrieval.storage.catalog import DomainEntry, Generation
@@ -40,7 +45,18 @@ def publish(
     if indexing:
         build_indexes(store, entries, indexing=indexing)
     model = encoder.model_identity()
-    return _publish(store, entries, live=live, model=model, router=router, partial=partial, note=note)
+    known = _carried(live, entries) if partial else calibrated(store, entries, live=live)
+    return _publish(
+        store,
+        entries,
+        live=live,
+        model=model,
+        router=router,
+        partial=partial,
+        note=note,
+        calibration=known,
+        tuning=_tuning(live, entries),
+    )
 
 
 def republish(
@@ -48,8 +64,68 @@ def republish(
 ) -> Generation:
     """The live generation again with these entries: for changes that touch no vector."""
     return _publish(
-        store, entries, live=live, model=live.model, router=live.router, partial=live.partial, note=note
+        store,
+        entries,
+        live=live,
+        model=live.model,
+        router=live.router,
+        partial=live.partial,
+        note=note,
+        calibration=_carried(live, entries),
+        tuning=_tuning(live, entries),
     )
+
+
+def retune(
+    store: Store,
+    *,
+    live: Generation,
+    calibration: Mapping[str, DomainCalibration] | None = None,
+    tuning: Tuning | None = None,
+    router: str | None = None,
+    note: str = "tune",
+) -> Generation:
+    """The live generation again, with what was learnt from judged queries; None leaves what it has.
+
+    `calibration` takes the place of the live one of its domains only. `router`: the name of a saved one.
+
+    Raises:
+        UnknownDomainError: a calibration is of a domain that the store does not hold.
+        UsageError: a calibration is of other vectors than those of its domain.
+    """
+    for domain, one in (calibration or {}).items():
+        _check_of_live(domain, one, live)
+    return _publish(
+        store,
+        live.domains,
+        live=live,
+        model=live.model,
+        router=live.router if router is None else router,
+        partial=live.partial,
+        note=note,
+        calibration=_carried(live, live.domains) | dict(calibration or {}),
+        tuning=_tuning(live, live.domains) if tuning is None else tuning,
+    )
+
+
+def _check_of_live(domain: str, calibration: DomainCalibration, live: Generation) -> None:
+    if domain not in live.domains:
+        raise UnknownDomainError(domain, live.domains)
+    if calibration.fingerprint != live.domains[domain].fingerprint:
+        raise UsageError(
+            f"the calibration of domain {domain} is of other vectors than the store holds",
+            hint="fit it on searches of the live generation: moeret tune FOLDER",
+        )
+
+
+def _carried(live: Generation | None, entries: Mapping[str, DomainEntry]) -> dict[str, DomainCalibration]:
+    return calibration_of(live, entries) if live else {}
+
+
+def _tuning(live: Generation | None, entries: Mapping[str, DomainEntry]) -> Tuning:
+    """What the live generation was tuned to, less the domains that are no more."""
+    tuning = Tuning.from_dict(live.tuning if live else {})
+    return replace(tuning, weights={name: one for name, one in tuning.weights.items() if name in entries})
 
 
 def _fitted(
@@ -73,6 +149,8 @@ def _publish(
     router: str,
     partial: bool,
     note: str,
+    calibration: Mapping[str, DomainCalibration],
+    tuning: Tuning,
 ) -> Generation:
     return store.catalog.publish(
         entries,
@@ -81,5 +159,7 @@ def _publish(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         partial=partial,
         note=note,
+        calibration=as_written(calibration),
+        tuning=tuning.to_dict() if tuning != Tuning() else {},
         after=live.number if live else 0,
     )

@@ -2,62 +2,46 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from moe_retrieval.errors import NothingFoundError, StoreCorruptError, UsageError
+from moe_retrieval.errors import NothingFoundError, UsageError
 from moe_retrieval.filters import Filter, parse_filter
-from moe_retrieval.retrieval.fusion import Ranked, Searched, fuse, search_depth
+from moe_retrieval.retrieval.answer import Answer as Answer
+from moe_retrieval.retrieval.encoding import encode_queries
+from moe_retrieval.retrieval.fetching import fetch_hits
 from moe_retrieval.retrieval.pinned import EncoderChoice, check_fingerprints, pinned_encoder, serves
+from moe_retrieval.retrieval.searching import Ask, search_domain
 from moe_retrieval.retrieval.snapshot import Snapshot
+from moe_retrieval.retrieval.stages import Stage, Stages, shared, slowest
 from moe_retrieval.storage.readers import Hold, hold_newest
-from moe_retrieval.types import GENERAL, Hit, Mode, Route
+from moe_retrieval.types import GENERAL, Fusing, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from moe_retrieval.encoder import Encoder
+    from moe_retrieval.retrieval.encoding import Vectors
+    from moe_retrieval.retrieval.fusion import Searched
     from moe_retrieval.retrieval.indexing import Indexing
     from moe_retrieval.storage.catalog import Generation
     from moe_retrieval.storage.store import Store
-    from moe_retrieval.storage.table import Found
-
-    Vectors = dict[tuple[str, int], np.ndarray]
-    """Query vectors, float32 (dim,), by space and by place of the text among the texts asked."""
+    from moe_retrieval.types import Route
 
 MAX_K = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """Hits of one query, the route it took, and the generation it saw."""
+class _Ready:
+    """A batch of queries, routed and encoded. `seconds`: what each took of these stages."""
 
-    query: str
-    hits: tuple[Hit, ...]
-    routes: tuple[Route, ...]
-    generation: int
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    """One query, parsed: what the searches need."""
-
-    text: str
-    k: int
-    mode: Mode
-    where: Filter | None
-
-    @property
-    def depth(self) -> int:
-        return search_depth(self.k)
+    snapshot: Snapshot
+    asks: Sequence[Ask]
+    routes: Sequence[tuple[Route, ...]]
+    vectors: Vectors
+    seconds: dict[str, float]
 
 
 class Retriever:
@@ -92,21 +76,26 @@ class Retriever:
         mode: Mode | str = Mode.HYBRID,
         domains: Sequence[str] | None = None,
         where: Filter | str | None = None,
-        mass: float = 0.9,
+        mass: float | None = None,
+        fusing: Fusing | None = None,
     ) -> Answer:
         """The best `k` chunks for `text`, best first.
 
         `domains` overrides the router, which else picks the fewest domains that hold `mass` of the
         probability.
         `where`: a filter over document metadata (`moe_retrieval.filters`).
+        `fusing`: how lists are joined; None: as the store was tuned.
 
         Raises:
-            UsageError: the text is empty, or k is out of range.
+            UsageError: the text is empty, k is out of range, or a way of fusing needs a calibration that a
+                domain does not have.
             FilterError: the filter does not parse or names an unknown field.
             UnknownDomainError: a named domain is not in the store.
             NothingFoundError: the store holds no documents.
         """
-        return self.query_many([text], k=k, mode=mode, domains=domains, where=where, mass=mass)[0]
+        return self.query_many(
+            [text], k=k, mode=mode, domains=domains, where=where, mass=mass, fusing=fusing
+        )[0]
 
     def query_many(
         self,
@@ -116,26 +105,79 @@ class Retriever:
         mode: Mode | str = Mode.HYBRID,
         domains: Sequence[str] | None = None,
         where: Filter | str | None = None,
-        mass: float = 0.9,
+        mass: float | None = None,
+        snapshot: Snapshot | None = None,
+        fusing: Fusing | None = None,
     ) -> list[Answer]:
-        """As `query`, for many texts on one generation; they are encoded in batches."""
-        where = parse_filter(where) if isinstance(where, str) else where
-        asks = [_Ask(_checked(text, k), k=k, mode=Mode(mode), where=where) for text in texts]
-        snapshot = self.snapshot()
-        general = None if domains else snapshot.vectors(texts)
-        if general is None:
-            routes = [snapshot.named(domains or ())] * len(asks)
-        else:
-            routes = [snapshot.route(vector, mass=mass) for vector in general]
-        vectors = {} if Mode(mode) is Mode.TEXT else _encode(snapshot, texts, routes, general=general)
-        return [self._answer(snapshot, ask, routes[at], vectors, at=at) for at, ask in enumerate(asks)]
+        """As `query`, for many texts on one generation (the newest, or that of `snapshot`); they are encoded
+        in batches.
+        """
+        asks = _asks(texts, k=k, mode=mode, where=where, fusing=fusing)
+        ready = self._prepared(asks, domains=domains, mass=mass, snapshot=snapshot)
+        return [self._answer(ready, at) for at in range(len(asks))]
 
-    def _answer(
-        self, snapshot: Snapshot, ask: _Ask, routes: tuple[Route, ...], vectors: Vectors, *, at: int
-    ) -> Answer:
-        jobs = [self._pool.submit(_search, snapshot, route, ask, vectors, at=at) for route in routes]
-        ranked = fuse([job.result() for job in jobs], mode=ask.mode, k=ask.k)
-        return Answer(ask.text, _fetch(snapshot, ranked), routes, snapshot.generation.number)
+    def search_many(
+        self,
+        texts: Sequence[str],
+        *,
+        k: int = 10,
+        mode: Mode | str = Mode.HYBRID,
+        domains: Sequence[str] | None = None,
+        where: Filter | str | None = None,
+        mass: float | None = None,
+        snapshot: Snapshot | None = None,
+    ) -> list[tuple[Searched, ...]]:
+        """What the searches of `query_many` find before it is fused: per text one entry per routed domain.
+
+        `fusion.fuse` makes an answer's places of it; many ways of fusing can be tried on one search.
+        """
+        asks = _asks(texts, k=k, mode=mode, where=where, fusing=None)
+        ready = self._prepared(asks, domains=domains, mass=mass, snapshot=snapshot)
+        return [self._search(ready, at) for at in range(len(asks))]
+
+    def _prepared(
+        self,
+        asks: Sequence[Ask],
+        *,
+        domains: Sequence[str] | None,
+        mass: float | None,
+        snapshot: Snapshot | None,
+    ) -> _Ready:
+        """Route and encode a batch."""
+        snapshot, stages = snapshot or self.snapshot(), Stages()
+        texts = [ask.text for ask in asks]
+        general = None
+        with stages.of(Stage.ROUTE):
+            if domains:
+                routes = [snapshot.named(domains)] * len(asks)
+            else:
+                general = snapshot.vectors(texts)
+                routes = [snapshot.route(vector, mass=mass) for vector in general]
+        vectors: Vectors = {}
+        if asks and asks[0].mode is not Mode.TEXT:
+            with stages.of(Stage.ENCODE):
+                vectors = encode_queries(snapshot, texts, routes, general=general)
+        return _Ready(snapshot, asks, routes, vectors, shared(stages.seconds, by=len(asks)))
+
+    def _search(self, ready: _Ready, at: int) -> tuple[Searched, ...]:
+        """The searches of one text, side by side."""
+        ask, snapshot = ready.asks[at], ready.snapshot
+        jobs = [
+            self._pool.submit(search_domain, snapshot, route, ask, ready.vectors, at=at)
+            for route in ready.routes[at]
+        ]
+        return tuple(job.result() for job in jobs)
+
+    def _answer(self, ready: _Ready, at: int) -> Answer:
+        snapshot, ask, stages = ready.snapshot, ready.asks[at], Stages()
+        searched = self._search(ready, at)
+        with stages.of(Stage.FUSE):
+            ranked, way = snapshot.fused(searched, mode=ask.mode, k=ask.k, fusing=ask.fusing)
+        with stages.of(Stage.FETCH):
+            hits = fetch_hits(snapshot, ranked)
+        timings = ready.seconds | slowest(one.seconds for one in searched) | stages.seconds
+        number = snapshot.generation.number
+        return Answer(ask.text, hits, ready.routes[at], number, timings=timings, fused=way)
 
     def snapshot(self) -> Snapshot:
         """The newest generation, opened; the same object as long as nothing newer is published.
@@ -204,95 +246,22 @@ def _pins(generation: Generation) -> tuple[object, ...]:
     return (dict(generation.model), own)
 
 
+def _asks(
+    texts: Sequence[str],
+    *,
+    k: int,
+    mode: Mode | str,
+    where: Filter | str | None,
+    fusing: Fusing | None,
+) -> list[Ask]:
+    where = parse_filter(where) if isinstance(where, str) else where
+    mode, fusing = Mode(mode), fusing or Fusing()
+    return [Ask(_checked(text, k), k=k, mode=mode, where=where, fusing=fusing) for text in texts]
+
+
 def _checked(text: str, k: int) -> str:
     if not text.strip():
         raise UsageError("the query is empty", hint='moeret query "a question or some words"')
     if not 1 <= k <= MAX_K:
         raise UsageError(f"k is {k}", hint=f"ask for 1 to {MAX_K} hits")
     return text
-
-
-def _encode(
-    snapshot: Snapshot,
-    texts: Sequence[str],
-    routes: Sequence[tuple[Route, ...]],
-    *,
-    general: np.ndarray | None,
-) -> Vectors:
-    """Vector (dim,) of every text in every space it is routed to; `general`, (n, dim), is used where it
-    serves.
-    """
-    members: dict[str, str] = {}  # space -> one of its domains
-    wanted: dict[str, set[int]] = {}
-    for at, part in enumerate(routes):
-        for route in part:
-            space = snapshot.space(route.domain)
-            members.setdefault(space, route.domain)
-            wanted.setdefault(space, set()).add(at)
-    vectors: Vectors = {}
-    groups: dict[tuple[int, ...], list[str]] = {}  # texts -> spaces that want exactly these: one batch
-    for space, domain in members.items():
-        places = tuple(sorted(wanted[space]))
-        if general is not None and snapshot.encoder.expert_of(domain) == GENERAL:
-            vectors |= {(space, at): general[at] for at in places}
-        else:
-            groups.setdefault(places, []).append(space)
-    for places, spaces in groups.items():
-        found = snapshot.encoder.encode_query_across(
-            [texts[at] for at in places], domains=[members[space] for space in spaces]
-        )
-        for space, encoded in zip(spaces, found, strict=True):
-            vectors |= {(space, at): vector for at, vector in zip(places, encoded, strict=True)}
-    return vectors
-
-
-def _search(snapshot: Snapshot, route: Route, ask: _Ask, vectors: Vectors, *, at: int) -> Searched:
-    """Vector and full-text search of one domain."""
-    view, space = snapshot.view(route.domain), snapshot.space(route.domain)
-    known = snapshot.fields() if ask.where else ()
-    vector: Found | None = None
-    text: Found | None = None
-    if ask.mode is not Mode.TEXT:
-        allowed = None if ask.where is None else view.matching(ask.where, known=known)
-        vector = snapshot.index(route.domain).search(vectors[space, at][None], k=ask.depth, allowed=allowed)[
-            0
-        ]
-    if ask.mode is not Mode.VECTOR:
-        try:
-            text = view.search_text(ask.text, k=ask.depth, where=ask.where, known=known)
-        except StoreCorruptError as error:
-            if vector is None:
-                raise
-            cure = "moeret doctor --repair"
-            snapshot.notify(f"domain {route.domain} is searched by vector only: {error.message}; {cure}")
-    return Searched(route.domain, space=space, probability=route.probability, vector=vector, text=text)
-
-
-def _fetch(snapshot: Snapshot, ranked: Sequence[Ranked]) -> tuple[Hit, ...]:
-    """Texts and metadata of the ranked chunks: one read per domain."""
-    rows: dict[tuple[str, int], dict[str, Any]] = {}
-    for domain in {one.domain for one in ranked}:
-        keys = np.array([one.key for one in ranked if one.domain == domain], dtype=np.int64)
-        offsets = snapshot.index(domain).offsets(keys)
-        table = snapshot.view(domain).fetch(keys, offsets=offsets)
-        rows |= {(domain, int(key)): row for key, row in zip(keys, table.to_pylist(), strict=True)}
-    return tuple(_hit(one, rows[one.domain, one.key], rank=rank) for rank, one in enumerate(ranked, start=1))
-
-
-def _hit(ranked: Ranked, row: dict[str, Any], *, rank: int) -> Hit:
-    return Hit(
-        rank=rank,
-        score=ranked.score,
-        domain=ranked.domain,
-        doc_id=row["doc_id"],
-        chunk_id=row["id"],
-        title=row["title"],
-        text=row["content"][row["lead"] :],
-        source=row["source"],
-        start=row["start"],
-        end=row["end"],
-        section=row["section"],
-        page=row["page"],
-        metadata=json.loads(row["meta"]),
-        why=ranked.why,
-    )

@@ -6,23 +6,29 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING
 
+from moe_retrieval.calibration import Tuning
 from moe_retrieval.errors import ModelError, StoreError, UnknownDomainError
+from moe_retrieval.retrieval.calibrating import in_use
+from moe_retrieval.retrieval.fusion import chosen_way, fuse
 from moe_retrieval.retrieval.indexing import Indexing, open_search
 from moe_retrieval.retrieval.routing import load_router
 from moe_retrieval.types import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
 
     from moe_retrieval.encoder import Encoder
+    from moe_retrieval.retrieval.fusion import Ranked, Searched
     from moe_retrieval.router import Router
     from moe_retrieval.storage.catalog import Generation
     from moe_retrieval.storage.index import VectorIndex
+    from moe_retrieval.storage.kinds import Kind
     from moe_retrieval.storage.readers import Hold
     from moe_retrieval.storage.store import Store
     from moe_retrieval.storage.table import TableView
+    from moe_retrieval.types import Across, Fusing, Mode
 
 
 class Snapshot:
@@ -43,9 +49,11 @@ class Snapshot:
         self.hold = hold  # lets go when the last query that uses this snapshot has ended
         self.router = _router(store, generation, notify)
         self.domains = tuple(sorted(name for name, entry in generation.domains.items() if entry.rows))
+        self.calibration = in_use(generation)
+        self.tuning = Tuning.from_dict(generation.tuning)
         self._views: dict[str, TableView] = {}
         self._indexes: dict[str, VectorIndex] = {}
-        self._fields: frozenset[str] | None = None
+        self._fields: Mapping[str, frozenset[Kind]] | None = None
         self._lock = threading.RLock()
 
     def view(self, domain: str) -> TableView:
@@ -92,16 +100,29 @@ class Snapshot:
         """Domains of one space share an expert: one encoding serves them, and their cosines compare."""
         return self.generation.domains[domain].fingerprint
 
-    def fields(self) -> frozenset[str]:
-        """Names that a filter may use: those any document of any readable domain has."""
+    def fields(self) -> Mapping[str, frozenset[Kind]]:
+        """Names that a filter may use, and the kinds of their values: those of any readable domain."""
         with self._lock:
             if self._fields is None:
-                found: set[str] = set()
+                found: dict[str, frozenset[Kind]] = {}
                 for domain in self.domains:
                     with contextlib.suppress(StoreError):  # a damaged domain must not take the others down
-                        found.update(self.view(domain).fields())
-                self._fields = frozenset(found)
+                        for name, kinds in self.view(domain).fields().items():
+                            found[name] = found.get(name, frozenset()) | kinds
+                self._fields = found
             return self._fields
+
+    def fused(
+        self, searched: Sequence[Searched], *, mode: Mode, k: int, fusing: Fusing
+    ) -> tuple[list[Ranked], Across | None]:
+        """The best k candidates of these searches, under this generation's calibration and tuning, and how
+        vector spaces were joined (see `fusion.chosen_way`).
+        """
+        way = chosen_way(searched, mode=mode, fusing=fusing, calibration=self.calibration)
+        ranked = fuse(
+            searched, mode=mode, k=k, fusing=fusing, calibration=self.calibration, tuning=self.tuning
+        )
+        return ranked, way
 
     def named(self, domains: Sequence[str]) -> tuple[Route, ...]:
         """Routes to the domains a caller named.
@@ -114,19 +135,20 @@ class Snapshot:
                 raise UnknownDomainError(domain, self.generation.domains)
         return tuple(Route(domain, 1.0) for domain in dict.fromkeys(domains) if domain in self.domains)
 
-    def route(self, vector: np.ndarray, *, mass: float) -> tuple[Route, ...]:
-        """The fewest domains that hold `mass` of the probability, and every domain the router was not fitted
-        on.
+    def route(self, vector: np.ndarray, *, mass: float | None = None) -> tuple[Route, ...]:
+        """The domains that the router takes (`mass`: see `router_choice.choose`), and every domain that it
+        was not fitted on; all domains for a text that is like none of them, each marked `abstained`.
 
         `vector`: float32 (dim,), the text under `general`.
         """
         if self.router is None:
             return self.named(self.domains)
-        routed = tuple(
-            route for route in self.router.route(vector, mass=mass) if route.domain in self.domains
-        )
+        choice = self.router.choose(vector, mass=mass)
+        routed = choice.routes
+        if choice.abstained:
+            routed = tuple(Route(one.domain, one.probability, abstained=True) for one in choice.chances)
         unknown = [domain for domain in self.domains if domain not in self.router.domains]
-        return routed + self.named(unknown)
+        return tuple(route for route in routed if route.domain in self.domains) + self.named(unknown)
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Query vectors, float32 (n, dim), under the general expert: what the router looks at."""

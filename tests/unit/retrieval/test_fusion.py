@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moe_retrieval.calibration import DomainCalibration, Tuning
+from moe_retrieval.errors import UsageError
 from moe_retrieval.retrieval.fusion import (
     VECTOR_WEIGHT,
     Place,
     Ranked,
     Searched,
+    chosen_way,
     convex,
     fuse,
     reciprocal_rank,
     search_depth,
 )
 from moe_retrieval.storage.found import Found
-from moe_retrieval.types import Mode, Why
+from moe_retrieval.types import Across, Fusing, Mode, Why, Within
 
 PLACES = st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 20))
 LISTS = st.lists(st.lists(PLACES, unique=True, max_size=10), max_size=5)
@@ -175,7 +180,7 @@ def test_domains_of_one_space_are_ranked_like_one_table(mode: Mode, seed: int) -
 
 
 def test_small_domains_of_one_space_give_all_their_chunks() -> None:
-    parts = [one_domain(name, vector={1: 0.5, 2: 0.4}) for name in ("a", "b", "c")]
+    parts = [one_domain(name, vector={at: 0.5, at + 1: 0.4}) for name, at in (("a", 1), ("b", 3), ("c", 5))]
     assert len(fuse(parts, mode=Mode.VECTOR, k=10)) == 6
 
 
@@ -201,14 +206,14 @@ def test_a_scale_shift_of_one_space_changes_nothing_across_spaces(mode: Mode) ->
 
 def test_a_space_of_higher_cosines_does_not_win_over_one_of_equal_weight() -> None:
     high = one_domain("a", space="expert-a", vector={1: 0.95, 2: 0.94}, probability=0.5)
-    low = one_domain("b", space="expert-b", vector={1: 0.30, 2: 0.10}, probability=0.5)
-    assert places(fuse([high, low], mode=Mode.VECTOR, k=4)) == [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+    low = one_domain("b", space="expert-b", vector={3: 0.30, 4: 0.10}, probability=0.5)
+    assert places(fuse([high, low], mode=Mode.VECTOR, k=4)) == [("a", 1), ("b", 3), ("a", 2), ("b", 4)]
 
 
 def test_the_space_of_the_more_probable_domain_comes_first() -> None:
     unlikely = one_domain("a", space="expert-a", vector={1: 0.9}, probability=0.2)
-    likely = one_domain("b", space="expert-b", vector={1: 0.1}, probability=0.8)
-    assert places(fuse([unlikely, likely], mode=Mode.VECTOR, k=2)) == [("b", 1), ("a", 1)]
+    likely = one_domain("b", space="expert-b", vector={2: 0.1}, probability=0.8)
+    assert places(fuse([unlikely, likely], mode=Mode.VECTOR, k=2)) == [("b", 2), ("a", 1)]
 
 
 def test_a_space_weighs_as_much_as_its_most_probable_domain() -> None:
@@ -283,3 +288,153 @@ def test_a_hit_says_its_route_ranks_and_scores() -> None:
 @pytest.mark.parametrize(("k", "depth"), [(1, 100), (20, 100), (21, 105), (10_000, 50_000)])
 def test_a_search_goes_a_hundred_deep_or_five_times_k(k: int, depth: int) -> None:
     assert search_depth(k) == depth
+
+
+# --- across spaces, as asked for ---
+
+
+def calibrations(*, scale: float = 1.0, shift: float = 0.0) -> dict[str, DomainCalibration]:
+    """The same curve for both domains, `a` measured on a scale of its own."""
+    return {
+        "a": DomainCalibration(10 / scale, -5 - 10 * shift / scale),
+        "b": DomainCalibration(10, -5),
+    }
+
+
+def two_spaces(
+    chance: random.Random, *, scale: float = 1.0, shift: float = 0.0, probability: float = 0.5
+) -> list[Searched]:
+    own, other = random_scores(chance, range(40)), random_scores(chance, range(100, 140))
+    words, apart = (
+        random_scores(chance, range(40), share=0.5),
+        random_scores(chance, range(100, 140), share=0.5),
+    )
+    moved = {key: scale * score + shift for key, score in own.items()}
+    return [
+        one_domain("a", space="expert-a", vector=moved, text=words, probability=probability),
+        one_domain("b", space="expert-b", vector=other, text=apart, probability=0.5),
+    ]
+
+
+@pytest.mark.parametrize("mode", [Mode.VECTOR, Mode.HYBRID])
+def test_calibrated_spaces_of_any_scale_are_ranked_like_one_space(mode: Mode) -> None:
+    shifted = two_spaces(random.Random(2), scale=0.25, shift=0.5)
+    plain = [replace(one, space="general") for one in two_spaces(random.Random(2))]
+    found = fuse(shifted, mode=mode, k=50, calibration=calibrations(scale=0.25, shift=0.5))
+    ranked = places(fuse(plain, mode=mode, k=50))
+    if mode is Mode.HYBRID:  # the odds of equal routes are no straight line of the cosine, but nearly
+        assert set(places(found)[:5]) == set(ranked[:5])
+    else:
+        assert places(found) == ranked
+
+
+def test_a_calibrated_vector_score_is_the_route_times_the_probability() -> None:
+    chance = random.Random(3)
+    known = calibrations()
+    ranked = fuse(two_spaces(chance, probability=0.25), mode=Mode.VECTOR, k=5, calibration=known)
+    for one in ranked:
+        assert one.why.vector_score is not None
+        relevant = float(known[one.domain].probability(np.array([one.why.vector_score]))[0])
+        assert np.exp(one.score) == pytest.approx(one.why.route_probability * relevant)
+
+
+def test_raw_cosines_let_the_higher_scale_win() -> None:
+    searched = two_spaces(random.Random(4), scale=0.1, shift=0.95)
+    ranked = fuse(searched, mode=Mode.VECTOR, k=10, fusing=Fusing(across=Across.COSINE))
+    assert {one.domain for one in ranked} == {"a"}
+
+
+@pytest.mark.parametrize("way", [Across.ZSCORE, Across.DBSF, Across.WEIGHTED, Across.RRF])
+@pytest.mark.parametrize("mode", Mode)
+def test_ways_that_scale_by_a_list_of_its_own_do_not_see_the_scale(way: Across, mode: Mode) -> None:
+    plain, shifted = (two_spaces(random.Random(5), scale=s, shift=c) for s, c in ((1.0, 0.0), (0.25, 0.5)))
+    before, after = (fuse(part, mode=mode, k=40, fusing=Fusing(across=way)) for part in (plain, shifted))
+    assert places(before) == places(after)
+
+
+@pytest.mark.parametrize("way", Across)
+@pytest.mark.parametrize("mode", Mode)
+def test_one_space_is_fused_the_same_whatever_the_way(way: Across, mode: Mode) -> None:
+    searched = [replace(one, space="general") for one in two_spaces(random.Random(6))]
+    assert fuse(searched, mode=mode, k=20, fusing=Fusing(across=way)) == fuse(searched, mode=mode, k=20)
+
+
+@pytest.mark.parametrize(
+    ("known", "mode", "way"),
+    [
+        (("a", "b"), Mode.HYBRID, Across.CALIBRATED),
+        (("a", "b"), Mode.VECTOR, Across.CALIBRATED),
+        (("a", "b"), Mode.TEXT, Across.RRF),
+        (("a",), Mode.HYBRID, Across.RRF),
+        ((), Mode.VECTOR, Across.RRF),
+    ],
+)
+def test_auto_takes_ranks_where_something_is_not_calibrated(
+    known: tuple[str, ...], mode: Mode, way: Across
+) -> None:
+    part = {name: one for name, one in calibrations().items() if name in known}
+    searched = two_spaces(random.Random(7))
+    assert chosen_way(searched, mode=mode, fusing=Fusing(), calibration=part) is way
+
+
+def test_calibrated_fusion_without_a_calibration_names_the_domain() -> None:
+    with pytest.raises(UsageError, match="domain a is not calibrated"):
+        fuse(two_spaces(random.Random(8)), mode=Mode.VECTOR, k=5, fusing=Fusing(across=Across.CALIBRATED))
+
+
+# --- within a space, as asked for or tuned ---
+
+
+def hybrid(**options: Any) -> list[Ranked]:
+    part = one_domain("a", vector={1: 0.9, 2: 0.5, 3: 0.1}, text={3: 9.0, 2: 1.0})
+    return fuse([part], mode=Mode.HYBRID, k=3, **options)
+
+
+@pytest.mark.parametrize("within", Within)
+def test_all_weight_on_one_search_gives_its_order(within: Within) -> None:
+    by_vector, by_text = (hybrid(fusing=Fusing(within=within, weight=weight)) for weight in (1.0, 0.0))
+    assert [one.key for one in by_vector] == [1, 2, 3]
+    assert [one.key for one in by_text][:2] == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("fusing", "tuning", "weight"),
+    [
+        (Fusing(), Tuning(), VECTOR_WEIGHT),
+        (Fusing(), Tuning(weight=0.4), 0.4),
+        (Fusing(), Tuning(weight=0.4, weights={"a": 0.2}), 0.2),
+        (Fusing(), Tuning(weight=0.4, weights={"b": 0.2}), 0.4),
+        (Fusing(weight=0.9), Tuning(weight=0.4, weights={"a": 0.2}), 0.9),
+    ],
+)
+def test_what_is_asked_goes_before_what_was_tuned(fusing: Fusing, tuning: Tuning, weight: float) -> None:
+    asked = hybrid(fusing=Fusing(weight=weight))
+    assert [(one.key, one.score) for one in hybrid(fusing=fusing, tuning=tuning)] == [
+        (one.key, one.score) for one in asked
+    ]
+
+
+def test_domains_tuned_apart_are_pooled_with_the_mean_of_their_weights() -> None:
+    vector, text = {1: 0.9, 2: 0.5}, {2: 1.0}
+    parts = [
+        one_domain("a", vector=vector, text=text, probability=0.75),
+        one_domain("b", vector={3: 0.4}, probability=0.25),
+    ]
+    tuned = fuse(parts, mode=Mode.HYBRID, k=5, tuning=Tuning(weights={"a": 0.2, "b": 0.6}))
+    asked = fuse(parts, mode=Mode.HYBRID, k=5, fusing=Fusing(weight=0.3))
+    assert [(one.key, one.score) for one in tuned] == [(one.key, pytest.approx(one.score)) for one in asked]
+
+
+# --- a document stored in several domains ---
+
+
+@pytest.mark.parametrize("way", [Across.COSINE, Across.RRF, Across.ZSCORE])
+def test_a_chunk_that_two_domains_hold_comes_once_and_names_the_other(way: Across) -> None:
+    parts = [
+        one_domain("a", space="expert-a", vector={7: 0.9, 8: 0.1}, probability=0.6),
+        one_domain("b", space="expert-b", vector={7: 0.8, 9: 0.2}, probability=0.4),
+    ]
+    ranked = fuse(parts, mode=Mode.VECTOR, k=3, fusing=Fusing(across=way))
+    assert sorted(one.key for one in ranked) == [7, 8, 9]
+    assert {one.key: one.why.copies for one in ranked} == {7: ("b",), 8: (), 9: ()}
+    assert ranked[0].domain == "a"
