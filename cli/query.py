@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moe_retrieval.errors import UsageError
-from moeret_cli import options, questions, render, wording
+from moeret_cli import options, questions, refining, render, wording
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -33,6 +33,15 @@ def query(
     domain: options.Domains = None,
     mode: options.ModeOption = None,
     where: options.Where = None,
+    fusion: options.Fusion = None,
+    weight: options.Weight = None,
+    rerank: refining.Rerank = None,
+    rerank_seconds: refining.RerankSeconds = None,
+    mmr: refining.Mmr = None,
+    boost: refining.Boosts = None,
+    also: refining.Also = None,
+    widen: refining.WidenOption = None,
+    candidates: refining.Candidates = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show route, ranks and scores.")] = False,
     store: options.Store = None,
     model: options.Model = None,
@@ -53,8 +62,20 @@ def query(
         device=device,
         k=k,
         mode=mode,
+        fusion=fusion,
+        vector_weight=weight,
     )
-    answers = moeret.query_many(list(asked.values()), domains=domain, where=where)
+    refine = refining.refinement(
+        rerank=rerank,
+        seconds=rerank_seconds,
+        mmr=mmr,
+        boost=boost,
+        also=also,
+        widen=widen,
+        candidates=candidates,
+        device=device,
+    )
+    answers = moeret.query_many(list(asked.values()), domains=domain, where=where, refine=refine)
     for name, answer in zip(asked, answers, strict=True):
         show(name, answer, json=json, explain=explain, several=len(asked) > 1)
     if not any(answer.hits for answer in answers):
