@@ -6,12 +6,31 @@ from typing import Annotated
 
 import typer
 
-from moe_retrieval.types import ContextFormat
-from moeret_cli import options, render
+from moe_retrieval.contexts import ContextFormat, ContextOrder
+from moeret_cli import options, refining, render
 from moeret_cli.query import NOTHING_FOUND, nothing_found
 from moeret_cli.questions import read_text
 
 NO_HITS = "no hits in the domains that the question was routed to; --domain NAME searches others"
+
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer",
+        metavar="NAME",
+        help="What counts tokens: tokenizer.json, folder, cached hub id or tiktoken:NAME [the encoder's].",
+    ),
+]
+Order = Annotated[
+    ContextOrder,
+    typer.Option("--order", case_sensitive=False, help="How the sources follow each other."),
+]
+PerDocument = Annotated[
+    int | None, typer.Option("--per-document", metavar="N", help="At most N chunks of one document.")
+]
+PerDomain = Annotated[
+    int | None, typer.Option("--per-domain", metavar="N", help="At most N chunks of one domain.")
+]
 
 
 def context(
@@ -21,13 +40,26 @@ def context(
     budget: Annotated[
         int | None, typer.Option("--budget", "-b", help="Tokens the context may have [1500].")
     ] = None,
+    tokenizer: Tokenizer = None,
     form: Annotated[
         ContextFormat, typer.Option("--format", "-f", case_sensitive=False, help="Outer form.")
     ] = ContextFormat.MARKDOWN,
+    order: Order = ContextOrder.RELEVANCE,
+    per_document: PerDocument = None,
+    per_domain: PerDomain = None,
     k: Annotated[int, typer.Option("-k", help="Hits to choose from.")] = 50,
     domain: options.Domains = None,
     mode: options.ModeOption = None,
     where: options.Where = None,
+    fusion: options.Fusion = None,
+    weight: options.Weight = None,
+    rerank: refining.Rerank = None,
+    rerank_seconds: refining.RerankSeconds = None,
+    mmr: refining.Mmr = None,
+    boost: refining.Boosts = None,
+    also: refining.Also = None,
+    widen: refining.WidenOption = None,
+    candidates: refining.Candidates = None,
     store: options.Store = None,
     model: options.Model = None,
     precision: options.PrecisionOption = None,
@@ -38,8 +70,9 @@ def context(
 ) -> None:
     """Assemble the best hits into one text: deduplicated, joined, fenced, with numbered citations.
 
-    Tokens are counted with the encoder's tokenizer, fences and headers included. --json prints the text
-    together with its citations as one object; --format json is a form of the text itself.
+    Tokens of the whole text are counted, fences and headers included. --json prints one object with the keys
+    text, tokens, budget, citations, generation, which moeret cite verify reads; so does --format json, whose
+    text is JSON as well.
     """
     asked = read_text(text, hint='moeret context "a question"')
     moeret = options.open_store(
@@ -51,12 +84,36 @@ def context(
         device=device,
         mode=mode,
         budget=budget,
+        tokenizer=tokenizer,
+        fusion=fusion,
+        vector_weight=weight,
     )
-    found = moeret.context(asked, form=form, k=k, domains=domain, where=where)
-    if json:
+    refine = refining.refinement(
+        rerank=rerank,
+        seconds=rerank_seconds,
+        mmr=mmr,
+        boost=boost,
+        also=also,
+        widen=widen,
+        candidates=candidates,
+        device=device,
+    )
+    from moe_retrieval.retrieval.context import ContextOptions
+
+    wanted = ContextOptions(
+        budget=moeret.settings.budget,
+        form=form,
+        order=order,
+        tokenizer=moeret.settings.tokenizer,
+        per_document=per_document,
+        per_domain=per_domain,
+    )
+    found = moeret.context(asked, options=wanted, k=k, domains=domain, where=where, refine=refine)
+    as_object = json or form is ContextFormat.JSON
+    if as_object:
         render.json_line(found.to_dict())
     if not found.citations:
         render.note(NO_HITS if domain is None else nothing_found(moeret, domain, filtered=where is not None))
         raise typer.Exit(NOTHING_FOUND)
-    if not json:
+    if not as_object:
         render.raw(found.text)

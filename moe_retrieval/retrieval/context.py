@@ -1,130 +1,121 @@
-"""Hits in, cited text within a token budget out: drop near-duplicates, join what touches, pack, fence, cite.
+"""Hits in, cited text within a token budget out: drop near-duplicates, keep quotas, join, order, fence, cite.
 
 Nothing here reads a clock or rolls a die: the same hits, query, generation and secret give the same bytes.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from moe_retrieval.contexts import Context, ContextFormat, ContextOrder
 from moe_retrieval.errors import BudgetError, UsageError
+from moe_retrieval.retrieval.fencing import fence_of
+from moe_retrieval.retrieval.packing import packed
 from moe_retrieval.retrieval.rendering import render
-from moe_retrieval.types import Citation, Context, ContextFormat, Hit
+from moe_retrieval.retrieval.selecting import Quotas
+from moe_retrieval.retrieval.spans import arranged, joined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-NEAR_DUPLICATE = 0.8
-"""Share of a text's five-word shingles that a better text must hold to make it a duplicate."""
+    from moe_retrieval.storage.catalog import Generation
+    from moe_retrieval.types import Hit
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """One stretch of a source document: one chunk, or several that touch."""
+class ContextOptions:
+    """What a context is to be like.
 
-    domain: str
-    doc_id: str
-    title: str
-    source: str
-    section: str
-    page: int | None
-    start: int
-    end: int
-    text: str
+    `budget`: the most tokens of the rendered text. `tokenizer`: what counts them (`token_counts`); empty: the
+    encoder's. `per_document`, `per_domain`: the most chunks of one document, of one domain; None: any number.
 
-    def cited(self, number: int) -> Citation:
-        return Citation(
-            number=number,
-            domain=self.domain,
-            doc_id=self.doc_id,
-            title=self.title,
-            source=self.source,
-            section=self.section,
-            page=self.page,
-            start=self.start,
-            end=self.end,
-            text=self.text,
-        )
+    Raises:
+        UsageError: a number is below one.
+    """
+
+    budget: int = 1500
+    form: ContextFormat = ContextFormat.MARKDOWN
+    order: ContextOrder = ContextOrder.RELEVANCE
+    tokenizer: str = ""
+    per_document: int | None = None
+    per_domain: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget < 1:
+            raise UsageError(f"the budget is {self.budget} tokens", hint="give at least 1")
+        for what, most in (("document", self.per_document), ("domain", self.per_domain)):
+            if most is not None and most < 1:
+                raise UsageError(f"at most {most} chunks per {what} leave nothing", hint="give at least 1")
 
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """What a context is made with: how tokens are counted, and what its fence is derived from."""
+    """What a context is made with: how tokens are counted, what its fence is derived from, and the table and
+    version that each domain was read from.
+    """
 
     count: Callable[[str], int]
     secret: bytes
     generation: int
+    tables: Mapping[str, tuple[str, int]]
+
+    @classmethod
+    def of(cls, generation: Generation, *, secret: bytes, count: Callable[[str], int]) -> Assembly:
+        """For an answer from this generation of a store with this secret."""
+        tables = {name: (entry.table, entry.version) for name, entry in generation.domains.items()}
+        return cls(count, secret=secret, generation=generation.number, tables=tables)
+
+
+_DEFAULT = ContextOptions()
 
 
 def build_context(
-    hits: Sequence[Hit],
-    *,
-    query: str,
-    assembly: Assembly,
-    budget: int = 1500,
-    form: ContextFormat = ContextFormat.MARKDOWN,
+    hits: Sequence[Hit], *, query: str, assembly: Assembly, options: ContextOptions = _DEFAULT
 ) -> Context:
-    """As many whole spans as fit `budget` tokens of rendered text, fences and headers included, best first.
+    """As many whole spans as fit the budget of rendered text, fences and headers included, best first.
 
-    A hit that does not fit is passed over for a later one that does. Control, bidi, tag and zero-width
-    characters are left out of the rendered text; a citation's own `text` is the exact slice of its source.
+    A hit that does not fit is passed over for a later one that does, and so is one whose text is shown
+    already. Control, bidi, tag and zero-width characters are left out of the rendered text, and what looks
+    like its frame is spaced out; a citation's own `text` is the exact slice of its source.
 
     Raises:
         BudgetError: not even one hit fits.
     """
-    if budget < 1:
-        raise UsageError(f"the budget is {budget} tokens", hint="give at least 1")
-    made = partial(_rendered, query=query, assembly=assembly, budget=budget, form=form)
-    chosen: list[Hit] = []
-    best = made([])
-    for hit in without_duplicates(hits):
-        tried = made([*chosen, hit])
-        if tried.tokens <= budget:
-            chosen.append(hit)
-            best = tried
-    if best.tokens > budget or (hits and not chosen):
-        raise _too_small(min((made([hit]).tokens for hit in hits), default=best.tokens), budget)
+    made = partial(
+        _rendered, query=query, fence=_fence(hits, query, assembly), assembly=assembly, options=options
+    )
+    chosen, best = packed(hits, made=made, budget=options.budget, quotas=_quotas(options))
+    if best.tokens > options.budget or (hits and not chosen):
+        raise _too_small(min((made([hit]).tokens for hit in hits), default=best.tokens), options.budget)
     return best
 
 
-def without_duplicates(hits: Sequence[Hit]) -> list[Hit]:
-    """Hits whose text no better hit already holds, in their order; those that touch a better one stay."""
-    kept: list[tuple[Hit, frozenset[tuple[str, ...]]]] = []
-    for hit in hits:
-        shingles = _shingles(hit.text)
-        if not any(_holds(better, shingles) for before, better in kept if not _touch(before, hit)):
-            kept.append((hit, shingles))
-    return [hit for hit, _own in kept]
+def _fence(hits: Sequence[Hit], query: str, assembly: Assembly) -> str:
+    """One for all that may be shown, so that what is chosen does not change the tokens it takes."""
+    return fence_of(joined(hits), query=query, secret=assembly.secret, generation=assembly.generation)
 
 
-def joined(hits: Sequence[Hit]) -> list[Span]:
-    """Spans of the hits, in the order of their best hit; chunks of one section that touch become one."""
-    spans: list[Span] = []
-    for hit in hits:
-        span = _span(hit)
-        touching = [other for other in spans if _joins(other, span)]
-        place = spans.index(touching[0]) if touching else len(spans)
-        for other in touching:
-            span = _merge(other, span)
-        spans = [*spans[:place], span, *(other for other in spans[place:] if other not in touching)]
-    return spans
+def _quotas(options: ContextOptions) -> Quotas:
+    return Quotas(per_document=options.per_document, per_domain=options.per_domain)
 
 
 def _rendered(
-    hits: Sequence[Hit], *, query: str, assembly: Assembly, budget: int, form: ContextFormat
+    hits: Sequence[Hit], *, query: str, fence: str, assembly: Assembly, options: ContextOptions
 ) -> Context:
-    citations = tuple(span.cited(number) for number, span in enumerate(joined(hits), start=1))
+    citations = []
+    for number, span in enumerate(arranged(joined(hits), options.order), start=1):
+        table, version = assembly.tables[span.domain]
+        citations.append(span.cited(number, table=table, version=version))
     return render(
         citations,
         query=query,
-        secret=assembly.secret,
+        fence=fence,
         generation=assembly.generation,
-        budget=budget,
+        budget=options.budget,
         count=assembly.count,
-        form=form,
+        form=options.form,
     )
 
 
@@ -133,57 +124,3 @@ def _too_small(needed: int, budget: int) -> BudgetError:
         f"a budget of {budget} tokens holds no hit: the smallest needs {needed}",
         hint=f"give --budget {needed} or more",
     )
-
-
-def _span(hit: Hit) -> Span:
-    return Span(
-        domain=hit.domain,
-        doc_id=hit.doc_id,
-        title=hit.title,
-        source=hit.source,
-        section=hit.section,
-        page=hit.page,
-        start=hit.start,
-        end=hit.end,
-        text=hit.text,
-    )
-
-
-def _touch(one: Hit, other: Hit) -> bool:
-    """Whether two chunks of one document overlap or meet: joining them, not dropping one, is right."""
-    return _joins(_span(one), _span(other))
-
-
-def _joins(one: Span, other: Span) -> bool:
-    """Whether two spans of one document overlap, or meet inside one section and page."""
-    if (one.domain, one.source, one.doc_id) != (other.domain, other.source, other.doc_id):
-        return False
-    gap = max(one.start, other.start) - min(one.end, other.end)
-    return gap < 0 or (gap == 0 and (one.section, one.page) == (other.section, other.page))
-
-
-def _merge(one: Span, other: Span) -> Span:
-    """The union of two spans that touch."""
-    first, second = sorted((one, other), key=lambda span: (span.start, -span.end))
-    text = first.text + second.text[max(0, first.end - second.start) :]
-    return Span(
-        domain=first.domain,
-        doc_id=first.doc_id,
-        title=first.title,
-        source=first.source,
-        section=first.section,
-        page=first.page,
-        start=first.start,
-        end=max(first.end, second.end),
-        text=text,
-    )
-
-
-def _shingles(text: str, *, size: int = 5) -> frozenset[tuple[str, ...]]:
-    words = re.findall(r"\w+", text.lower()) or [text]
-    return frozenset(tuple(words[at : at + size]) for at in range(max(1, len(words) - size + 1)))
-
-
-def _holds(one: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]]) -> bool:
-    """Containment, not resemblance (Broder, 1997): a long text is no duplicate of its part."""
-    return len(one & other) >= NEAR_DUPLICATE * len(other)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_retrieval import ContextFormat, Document, Moeret, build_context, read_corpus
+from moe_retrieval import ContextFormat, ContextOptions, Document, Moeret, build_context, read_corpus
 from moe_retrieval.retrieval.context import Assembly
 from tests.program import ROOT, Done
 
@@ -28,9 +28,11 @@ def check(store: Path, *, contexts: int, seed: int) -> None:
     encoder = moeret.retriever.snapshot().encoder
     cited = 0
     for answer in moeret.query_many(asked, k=20):
-        assembly = Assembly(encoder.count_tokens, secret=moeret.store.secret, generation=answer.generation)
+        generation = moeret.store.catalog.read(answer.generation)
+        assembly = Assembly.of(generation, secret=moeret.store.secret, count=encoder.count_tokens)
         budget, form = rng.randint(400, 3_000), rng.choice(list(ContextFormat))
-        context = build_context(answer.hits, query=answer.query, assembly=assembly, budget=budget, form=form)
+        options = ContextOptions(budget=budget, form=form)
+        context = build_context(answer.hits, query=answer.query, assembly=assembly, options=options)
         assert context.tokens <= budget
         for citation in context.citations:
             cited += 1

@@ -9,14 +9,18 @@ from dataclasses import replace
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
 from tokenizers import Tokenizer
 
+from moe_retrieval.contexts import Context, ContextFormat, ContextOrder
 from moe_retrieval.errors import BudgetError, UsageError
-from moe_retrieval.retrieval.context import Assembly, build_context, joined, without_duplicates
-from moe_retrieval.types import Context, ContextFormat, Hit
+from moe_retrieval.retrieval.context import Assembly, ContextOptions, build_context
+from moe_retrieval.retrieval.selecting import without_duplicates
+from moe_retrieval.retrieval.spans import joined
+from moe_retrieval.types import Hit
 
 FORMS = list(ContextFormat)
 SYLLABLES = [
@@ -36,6 +40,7 @@ SYLLABLES = [
     "\u200b",
     "日本",
 ]
+TABLES = {"cvd": ("cvd-1", 3), "copd": ("copd-1", 5), "other": ("other-1", 1)}
 GAPS = [" ", " ", " ", "\n", ". ", ", ", "  ", "\u00a0", "\r\n"]
 
 
@@ -52,10 +57,10 @@ def count() -> Callable[[str], int]:
 
 @pytest.fixture
 def assembly(count: Callable[[str], int]) -> Assembly:
-    return Assembly(count, secret=b"s" * 32, generation=7)
+    return Assembly(count, secret=b"s" * 32, generation=7, tables=TABLES)
 
 
-PLAIN = Assembly(len, secret=b"s" * 32, generation=7)
+PLAIN = Assembly(len, secret=b"s" * 32, generation=7, tables=TABLES)
 """Counts characters: for what does not depend on the tokenizer."""
 
 
@@ -106,7 +111,9 @@ def random_case(seed: int) -> tuple[dict[str, str], list[Hit]]:
 
 
 def built(hits: list[Hit], *, budget: int = 100_000, form: ContextFormat = ContextFormat.MARKDOWN) -> Context:
-    return build_context(hits, query="a question", assembly=PLAIN, budget=budget, form=form)
+    return build_context(
+        hits, query="a question", assembly=PLAIN, options=ContextOptions(budget=budget, form=form)
+    )
 
 
 # --- exact citations ---
@@ -138,7 +145,7 @@ def test_joined_spans_hold_every_character_of_their_hits_once_and_no_other() -> 
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("budget", [150, 400, 1500])
+@pytest.mark.parametrize("budget", [250, 400, 1500])
 def test_citations_are_numbered_from_one_in_order(form: ContextFormat, budget: int) -> None:
     _documents, hits = random_case(3)
     numbers = [one.number for one in built(hits, budget=3 * budget, form=form).citations]
@@ -250,7 +257,10 @@ def test_the_budget_is_never_exceeded(assembly: Assembly, form: ContextFormat, s
     chance = random.Random(seed)
     try:
         context = build_context(
-            hits, query="q", assembly=assembly, budget=chance.randint(100, 1500), form=form
+            hits,
+            query="q",
+            assembly=assembly,
+            options=ContextOptions(budget=chance.randint(100, 1500), form=form),
         )
     except BudgetError:
         return
@@ -260,7 +270,9 @@ def test_the_budget_is_never_exceeded(assembly: Assembly, form: ContextFormat, s
 @pytest.mark.parametrize("form", FORMS)
 def test_a_larger_budget_holds_all_hits(assembly: Assembly, form: ContextFormat) -> None:
     _documents, hits = random_case(1)
-    context = build_context(hits, query="q", assembly=assembly, budget=100_000, form=form)
+    context = build_context(
+        hits, query="q", assembly=assembly, options=ContextOptions(budget=100_000, form=form)
+    )
     kept = without_duplicates(hits)
     assert [one.text for one in context.citations] == [one.text for one in joined(kept)]
 
@@ -276,12 +288,12 @@ def test_a_text_is_never_cut_to_fit() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("budget", [1, 5, 100])
+@pytest.mark.parametrize("budget", [1, 5, 60])
 def test_a_budget_too_small_says_what_is_needed(assembly: Assembly, form: ContextFormat, budget: int) -> None:
     hits = [whole("long " * 200, doc_id="a"), whole("not so long " * 30, doc_id="b")]
-    needed = build_context(hits[1:], query="q", assembly=assembly, form=form).tokens
     with pytest.raises(BudgetError) as caught:
-        build_context(hits, query="q", assembly=assembly, budget=budget, form=form)
+        build_context(hits, query="q", assembly=assembly, options=ContextOptions(budget=budget, form=form))
+    needed = int(caught.value.hint.split()[2])
     assert str(caught.value) == (
         f"a budget of {budget} tokens holds no hit: the smallest needs {needed}; "
         f"give --budget {needed} or more"
@@ -292,9 +304,12 @@ def test_a_budget_too_small_says_what_is_needed(assembly: Assembly, form: Contex
 def test_the_budget_a_message_asks_for_is_enough(assembly: Assembly, form: ContextFormat) -> None:
     _documents, hits = random_case(2)
     with pytest.raises(BudgetError) as caught:
-        build_context(hits, query="q", assembly=assembly, budget=1, form=form)
+        build_context(hits, query="q", assembly=assembly, options=ContextOptions(budget=1, form=form))
     asked = int(caught.value.hint.split()[2])
-    assert build_context(hits, query="q", assembly=assembly, budget=asked, form=form).citations
+    wanted = ContextOptions(budget=asked, form=form)
+    assert build_context(hits, query="q", assembly=assembly, options=wanted).citations
+    with pytest.raises(BudgetError):
+        build_context(hits, query="q", assembly=assembly, options=replace(wanted, budget=asked - 1))
 
 
 def test_a_budget_error_ends_with_usage() -> None:
@@ -321,7 +336,8 @@ def test_no_hits_make_a_context_without_citations(form: ContextFormat) -> None:
 def test_the_same_input_gives_the_same_bytes(assembly: Assembly, form: ContextFormat) -> None:
     _documents, hits = random_case(4)
     first, second = (
-        build_context(list(hits), query="q", assembly=assembly, budget=900, form=form) for _ in range(2)
+        build_context(list(hits), query="q", assembly=assembly, options=ContextOptions(budget=900, form=form))
+        for _ in range(2)
     )
     assert first == second
 
@@ -356,3 +372,114 @@ def test_hidden_characters_stay_in_the_text_of_a_citation() -> None:
 def test_hidden_characters_are_absent_from_the_rendered_text() -> None:
     text = "A do\u200bse of \u202e5 mg\u202c was\x00 given."
     assert "A dose of 5 mg was given." in built([whole(text, doc_id="a")]).text
+
+
+# --- quotas and order ---
+
+
+def shown(hits: list[Hit], **wanted: object) -> list[str]:
+    """Ids of the documents of a context, in the order they are shown."""
+    options = ContextOptions(budget=100_000, **wanted)  # type: ignore[arg-type]
+    found = build_context(hits, query="q", assembly=PLAIN, options=options).citations
+    assert [one.number for one in found] == list(range(1, len(found) + 1))
+    return [f"{one.doc_id}{one.start}" for one in found]
+
+
+PARTS = [
+    hit(f"{doc_id} says {at} and nothing else of the matter", 0, 20, doc_id=doc_id, rank=rank)
+    for rank, (doc_id, at) in enumerate(["a9", "b5", "a2", "c1", "b3"], start=1)
+]
+APART = [
+    replace(one, start=int(at) * 100, end=int(at) * 100 + 20) for one, at in zip(PARTS, "95213", strict=True)
+]
+
+
+def test_the_best_comes_first_unless_another_order_is_asked_for() -> None:
+    assert shown(APART) == ["a900", "b500", "a200", "c100", "b300"]
+
+
+def test_by_document_each_is_read_from_its_beginning_and_the_best_document_comes_first() -> None:
+    assert shown(APART, order=ContextOrder.DOCUMENT) == ["a200", "a900", "b300", "b500", "c100"]
+
+
+def test_ends_first_puts_the_weakest_into_the_middle() -> None:
+    assert shown(APART, order=ContextOrder.ENDS_FIRST) == ["a900", "a200", "b300", "c100", "b500"]
+
+
+def test_a_document_gives_no_more_chunks_than_its_quota() -> None:
+    assert shown(APART, per_document=1) == ["a900", "b500", "c100"]
+
+
+def test_a_domain_gives_no_more_chunks_than_its_quota() -> None:
+    hits = [replace(one, domain="copd" if one.doc_id == "b" else "cvd") for one in APART]
+    assert shown(hits, per_domain=2) == ["a900", "b500", "a200", "b300"]
+
+
+@pytest.mark.parametrize("quota", ["per_document", "per_domain"])
+def test_a_quota_below_one_is_a_usage_error(quota: str) -> None:
+    with pytest.raises(UsageError, match="leave nothing; give at least 1"):
+        ContextOptions(**{quota: 0})  # type: ignore[arg-type]
+
+
+def test_a_copy_of_a_hit_that_did_not_fit_is_shown_if_it_fits_itself() -> None:
+    long = " ".join(f"word{number}" for number in range(300))
+    hits = [whole(long, doc_id="a"), whole(long[:200], doc_id="b")]
+    assert [one.doc_id for one in built(hits, budget=600).citations] == ["b"]
+
+
+def test_hidden_characters_do_not_make_a_copy_a_text_of_its_own() -> None:
+    hits = [whole(DOCUMENT, doc_id="a"), whole(DOCUMENT.replace("e", "e\u200b"), doc_id="b")]
+    assert without_duplicates(hits) == hits[:1]
+
+
+# --- citations ---
+
+
+def test_a_span_has_the_same_key_in_every_context() -> None:
+    hits = [whole(DOCUMENT, doc_id="a"), whole("another text altogether", doc_id="b")]
+    first, second = (
+        built(hits),
+        build_context(hits[::-1], query="other", assembly=replace(PLAIN, secret=b"x" * 32, generation=9)),
+    )
+    assert {one.key for one in first.citations} == {one.key for one in second.citations}
+
+
+@pytest.mark.parametrize("change", [{"doc_id": "b"}, {"source": "x"}, {"domain": "copd"}, {"start": 1}])
+def test_what_is_another_place_has_another_key(change: dict[str, object]) -> None:
+    one = whole(DOCUMENT, doc_id="a")
+    other = replace(one, **change)  # type: ignore[arg-type]
+    assert built([one]).citations[0].key != built([other]).citations[0].key
+
+
+def test_an_edited_text_has_another_key() -> None:
+    one = whole("dose 5 mg", doc_id="a")
+    assert built([one]).citations[0].key != built([whole("dose 9 mg", doc_id="a")]).citations[0].key
+
+
+def test_a_citation_names_the_table_version_it_was_read_from() -> None:
+    (one,) = built([whole(DOCUMENT, doc_id="a")]).citations
+    assert (one.table, one.version) == ("cvd-1", 3)
+
+
+def test_a_context_as_json_has_five_keys() -> None:
+    found = built([whole(DOCUMENT, doc_id="a")]).to_dict()
+    assert list(found) == ["text", "tokens", "budget", "citations", "generation"]
+
+
+def test_a_fence_that_would_arise_where_two_chunks_meet_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = iter(["ab" * 32, "cd" * 32])
+    monkeypatch.setattr(
+        "moe_retrieval.retrieval.fencing.hmac.new",
+        lambda *_arguments: SimpleNamespace(hexdigest=lambda: next(digests)),
+    )
+    text = "ab" * 8
+    assert "<<<" + "cd" * 8 in built([hit(text, 0, 7), hit(text, 7, 16)]).text
+
+
+def test_few_whole_texts_are_counted() -> None:
+    counted: list[int] = []
+    assembly = replace(PLAIN, count=lambda text: counted.append(len(text)) or len(text))
+    hits = [whole(f"{number} " * 100, doc_id=str(number)) for number in range(200)]
+    found = build_context(hits, query="q", assembly=assembly, options=ContextOptions(budget=20_000))
+    assert len(found.citations) > 50
+    assert sum(counted) < 20 * 20_000
