@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moe_retrieval.corpus.pairs import Split
+from moe_retrieval.errors import UsageError
 from moe_retrieval.types import slug
-from moeret_cli import options, render
+from moeret_cli import options, render, wording_tune
 from moeret_cli import wording_evaluation as wording
 
 if TYPE_CHECKING:
@@ -39,6 +40,15 @@ def evaluate(
     ] = None,
     collection: Annotated[
         Files, typer.Option("--collection", metavar="DIR", help="A folder in BEIR layout; may be repeated.")
+    ] = None,
+    retrieval: Annotated[
+        Path | None,
+        typer.Option(
+            "--retrieval",
+            metavar="DIR",
+            help="Judge the store's answers to the queries of a folder in BEIR layout: domain known, routed, "
+            "in all domains, and by each way of joining scores.",
+        ),
     ] = None,
     run: Annotated[
         Files, typer.Option("--run", metavar="FILE", help="A run of TREC, with --qrels; may be repeated.")
@@ -91,9 +101,14 @@ def evaluate(
 
     Pairs give F1max, its threshold, precision, recall, ratio and ROC-AUC; collections and runs give nDCG,
     Recall, MRR and MAP. Each domain's texts go through its own expert. Of a folder of pairs, the test split
-    counts unless --split says otherwise.
+    counts unless --split says otherwise. With --retrieval, the store is judged, not its encoder.
     """
     moeret = options.open_store(quiet=quiet, store=store, precision=precision, engine=engine, device=device)
+    if retrieval is not None:
+        _check_alone(models, pairs, collection, run, qrels, experts)
+        report = _answers(moeret, retrieval, grouped=grouped, samples=samples, seed=seed, json=json)
+        _write(report, runs=trec_out, pictures=None)
+        return
     from moe_retrieval.evaluation.run import evaluate as judge
 
     encoders = _encoders(moeret, models or [], experts or []) if pairs or collection else {}
@@ -114,6 +129,41 @@ def evaluate(
         )
     _show(report, json=json)  # first: what cannot be written must not cost what was computed
     _write(report, runs=trec_out, pictures=plots)
+
+
+def _check_alone(*others: object) -> None:
+    if any(others):
+        raise UsageError(
+            "--retrieval judges the store as it is, and goes with no model, pairs, collection or run",
+            hint="moeret evaluate --retrieval DIR",
+        )
+
+
+def _answers(
+    moeret: Moeret, folder: Path, *, grouped: bool, samples: int, seed: int, json: bool
+) -> EvaluationReport:
+    """Judge what the store answers, and show it."""
+    from moe_retrieval.tuning.judging import judge_retrieval
+
+    with render.counting("queries answered", "ways") as progress:
+        found = judge_retrieval(
+            moeret.retriever,
+            folder,
+            mass=moeret.settings.mass,
+            by_group=grouped,
+            samples=samples,
+            seed=seed,
+            progress=progress,
+        )
+    if json:
+        for said in found.figures.warnings:
+            render.note(f"warning: {said}")
+        render.json_line(found.to_dict())
+        return found.figures
+    _show(found.figures, json=False)
+    render.line(wording_tune.COST_TITLE)
+    render.table(wording_tune.COST_COLUMNS, wording_tune.cost_rows(found.costs))
+    return found.figures
 
 
 def _encoders(moeret: Moeret, models: Sequence[str], experts: Sequence[str]) -> Mapping[str, Encoder]:

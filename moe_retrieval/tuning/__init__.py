@@ -1,0 +1,1 @@
+"""What judged queries say of a store: how well it answers, and how its lists are best joined."""
