@@ -23,6 +23,12 @@ def index(
         str | None,
         typer.Option("--domain-field", metavar="FIELD", help="Take the domain from this field of records."),
     ] = None,
+    multi_domain: Annotated[
+        bool,
+        typer.Option(
+            "--multi-domain", help="Store a document without a domain in each that it may well be of."
+        ),
+    ] = False,
     prune: Annotated[
         bool, typer.Option("--prune", help="Delete stored documents of PATH that are gone.")
     ] = False,
@@ -76,6 +82,7 @@ def index(
             domain_field=domain_field,
             prune=prune,
             dry_run=dry_run,
+            multi_domain=multi_domain,
             stdin=options.stdin(),
             progress=progress,
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moe_retrieval.types import Durability, EngineName, Mode, Precision
+from moe_retrieval.types import Across, Durability, EngineName, Mode, Precision
 from moeret_cli import render
 
 if TYPE_CHECKING:
@@ -79,6 +79,19 @@ Where = Annotated[
 ModeOption = Annotated[
     Mode | None,
     typer.Option("--mode", case_sensitive=False, help="Search by vector, by full text, or both."),
+]
+
+Fusion = Annotated[
+    Across | None,
+    typer.Option(
+        "--fusion",
+        case_sensitive=False,
+        help="How domains of several experts are joined; auto: by calibrated probability, else by rank.",
+    ),
+]
+Weight = Annotated[
+    float | None,
+    typer.Option("--weight", help="Weight of the vector search in a hybrid score [as tuned, else 0.7]."),
 ]
 
 

@@ -144,7 +144,7 @@ def _hit(hit: Hit, *, explain: bool) -> Iterator[Text]:
 def status(found: Status, *, wanted_recall: float) -> None:
     """The live generation as a table; an index that finds less than is wanted gets a note."""
     line(f"store {wording.short_path(found.store)}, generation {found.generation} of {found.created}")
-    line(f"encoder {found.model}, router {'fitted' if found.router else 'none (one domain or none)'}")
+    line(f"encoder {found.model}, router {found.router[:12] or 'none (one domain or none)'}")
     columns = ("domain", "documents", "chunks", "expert", "index", "recall@10", "written since")
     table(columns, [wording.status_row(one, wanted_recall=wanted_recall) for one in found.domains])
     for domain, expert in found.waiting.items():

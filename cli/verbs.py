@@ -9,6 +9,7 @@ import typer
 from moe_retrieval import __version__
 from moeret_cli import (
     bench,
+    cite,
     context,
     doctor,
     domains,
@@ -22,8 +23,10 @@ from moeret_cli import (
     reindex,
     render,
     rollback,
+    route,
     status,
     train,
+    tune,
 )
 
 app = typer.Typer(
@@ -37,6 +40,8 @@ app = typer.Typer(
 app.command("index")(index.index)
 app.command("query")(query.query)
 app.command("context")(context.context)
+app.add_typer(cite.app, name="cite")
+app.command("route")(route.route)
 app.command("reindex")(reindex.reindex)
 app.command("status")(status.status)
 app.command("history")(history.history)
@@ -46,6 +51,7 @@ app.add_typer(domains.app, name="domains")
 app.add_typer(model.app, name="model")
 app.add_typer(pairs.app, name="pairs")
 app.command("train")(train.train)
+app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from moe_retrieval.models import ExpertPair, ModelInfo
     from moe_retrieval.status import DomainStatus
-    from moe_retrieval.types import Hit, IndexReport
+    from moe_retrieval.types import Hit, IndexReport, Rerouted
 
 SHOWN_REASONS = 10
 SHOWN_TEXT = 300
@@ -58,6 +58,10 @@ def index_notes(report: IndexReport, *, dry_run: bool, verbose: bool, pruned: bo
     """What an index run left out and why, and what to do about it."""
     for domain, number in report.routed.items():
         yield f"routed to {domain}: {count(number, 'document')} without a domain"
+    if report.rerouted:
+        yield rerouting(report.rerouted)
+    if report.shared:
+        yield f"in several domains: {count(report.shared, 'document')}"
     yield from _reasons("skipped", [(one.source, one.reason) for one in report.skipped], everything=verbose)
     yield from _reasons(
         "rejected", [(one.source, one.reason) for one in report.rejections], everything=verbose
@@ -71,6 +75,13 @@ def index_notes(report: IndexReport, *, dry_run: bool, verbose: bool, pruned: bo
     if report.vanished and not pruned:
         them = "it" if report.vanished == 1 else "them"
         yield f"gone from these paths: {count(report.vanished, 'stored document')}; --prune deletes {them}"
+
+
+def rerouting(found: Rerouted) -> str:
+    """How routing changed with the domains of the store."""
+    share = 100 * found.changed / max(found.texts, 1)
+    said = f"routing: {found.changed:,} of {count(found.texts, 'known text')} ({share:.1f}%) now go elsewhere"
+    return said + "".join(f", {number:,} to {domain}" for domain, number in found.to.items())
 
 
 def nothing_indexed(report: IndexReport, *, dry_run: bool) -> str:
@@ -111,10 +122,26 @@ def beginning(text: str) -> str:
 
 
 def searches(hit: Hit) -> str:
-    """The rank and score a hit had in each search."""
+    """The rank and score a hit had in each search, and what was done to it then."""
     why = hit.why
     vector, text = _ranked(why.vector_rank, why.vector_score), _ranked(why.text_rank, why.text_score)
-    return f"vector {vector}, text {text}"
+    return f"vector {vector}, text {text}{''.join(_refined(hit))}"
+
+
+def _refined(hit: Hit) -> Iterator[str]:
+    why = hit.why
+    if why.phrasing_ranks:
+        yield f", phrasings {' '.join('-' if rank is None else f'#{rank}' for rank in why.phrasing_ranks)}"
+    if why.rerank_score is not None:
+        yield f", reranked {why.rerank_score:.3f}"
+    if why.boost is not None:
+        yield f", boosted {why.boost:+.3f}"
+    if why.fused_score is not None:
+        yield f", before {why.fused_score:.3f}"
+    if why.copies:
+        yield f", also in {' '.join(why.copies)}"
+    if why.found is not None:
+        yield f", found at {why.found[0]}-{why.found[1]}"
 
 
 def _ranked(rank: int | None, score: float | None) -> str:

@@ -12,6 +12,8 @@ VERBS = (
     ("index",),
     ("query",),
     ("context",),
+    ("cite",),
+    ("cite", "verify"),
     ("reindex",),
     ("status",),
     ("history",),

@@ -41,6 +41,24 @@ def chunk_id(doc_key: int, ordinal: int) -> str:
     return f"{doc_key:016x}.{ordinal}"
 
 
+MOST_HOMES = 8
+"""Domains that one document may lie in."""
+
+
+def shared_hash(digest: int, homes: int) -> int:
+    """What is stored as the hash of a document with this content hash that lies in so many domains.
+
+    It is negative where they are several: such copies belong together, while two copies of a document of one
+    domain are a move that was cut short. The number shows whether all of them were written.
+    """
+    return digest if homes < 2 else -1 - hash63(f"{digest}:{homes}".encode())
+
+
+def homes_in(stored: int, digest: int) -> int:
+    """In how many domains a document with this content hash lies, by its stored hash; 0: it is another's."""
+    return next((homes for homes in range(1, MOST_HOMES + 1) if shared_hash(digest, homes) == stored), 0)
+
+
 def file_sha256(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
     with path.open("rb") as stream:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from moe_retrieval.renaming import Renaming
     from moe_retrieval.retrieval.reindexer import Reindexer
     from moe_retrieval.storage.gc import GcReport
+    from moe_retrieval.tuning.report import TuneReport
     from moe_retrieval.types import Document, IndexReport
 
 
@@ -47,6 +48,7 @@ class Moeret(Reading):
         domain_field: str | None = None,
         prune: bool = False,
         dry_run: bool = False,
+        multi_domain: bool = False,
         stdin: BinaryIO | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> IndexReport:
@@ -54,7 +56,8 @@ class Moeret(Reading):
 
         A folder's sub-folders are its domains unless `domain` or `domain_field` says otherwise. What did not
         change costs nothing; `prune` deletes stored documents of these paths that are gone; `dry_run` changes
-        nothing, and its report counts under `encoded` the chunks that a run would encode.
+        nothing, and its report counts under `encoded` the chunks that a run would encode. With `multi_domain`
+        a document without a domain that the router is in doubt about is stored in each that it may be of.
         """
         if not dry_run:
             prepare_writing()
@@ -68,7 +71,12 @@ class Moeret(Reading):
                 scratch = Store.open(Path(folder) / "store", create=True)
                 return self._indexer(scratch).index(documents, scope=scope, dry_run=True)
         return self._indexer(self._made()).index(
-            documents, scope=scope, prune=prune, dry_run=dry_run, progress=progress
+            documents,
+            scope=scope,
+            prune=prune,
+            dry_run=dry_run,
+            multi_domain=multi_domain,
+            progress=progress,
         )
 
     def index_documents(self, documents: Iterable[Document], *, domain: str | None = None) -> IndexReport:
@@ -88,6 +96,12 @@ class Moeret(Reading):
     ) -> IndexReport:
         """Embed again what is stale (with `force`, all of `domains`), and publish it in one generation."""
         return self.reindexer().run(domains=domains, force=force, progress=progress)
+
+    def tune(self, folder: str | Path, *, dry_run: bool = False) -> TuneReport:
+        """Fit fusion, router and calibration to judged queries; see `tuning.run.tune`."""
+        from moe_retrieval.tuning.run import tune
+
+        return tune(self.retriever, Path(folder), dry_run=dry_run, mass=self.settings.mass)
 
     def register_expert(self, domain: str, folder: str | Path) -> None:
         """Make an exported expert the candidate of a domain; makes the store where there is none.

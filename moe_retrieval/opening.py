@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from moe_retrieval.contexts import ContextFormat
 from moe_retrieval.corpus.chunking import Chunker
 from moe_retrieval.engines.packaged import expert_folders
+from moe_retrieval.errors import UsageError, did_you_mean
+from moe_retrieval.retrieval.context import ContextOptions
 from moe_retrieval.retrieval.indexer import IndexOptions
 from moe_retrieval.retrieval.indexing import Indexing
 from moe_retrieval.retrieval.pinned import EncoderChoice, reindexing_encoder
@@ -66,6 +70,29 @@ def chunker_for(encoder: Encoder, settings: Settings, live: Generation | None) -
     sizes = asked if asked.given else recorded_sizes(live)
     return Chunker(
         encoder.count_tokens, max_tokens=sizes.tokens or encoder.token_limit, overlap=sizes.overlap
+    )
+
+
+def context_options(
+    settings: Settings,
+    given: ContextOptions | None,
+    *,
+    budget: int | None = None,
+    form: ContextFormat | str | None = None,
+) -> ContextOptions:
+    """The options given, else those of the settings; `budget` and `form` go before both.
+
+    Raises:
+        UsageError: there is no such form, or the budget is below one.
+    """
+    options = given or ContextOptions(budget=settings.budget, tokenizer=settings.tokenizer)
+    known = [one.value for one in ContextFormat]
+    if form is not None and form not in known:
+        raise UsageError(f"no context has the form {form!r}", hint=did_you_mean(form, known))
+    return replace(
+        options,
+        budget=options.budget if budget is None else budget,
+        form=options.form if form is None else ContextFormat(form),
     )
 
 

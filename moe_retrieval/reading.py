@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from moe_retrieval import generations
 from moe_retrieval.errors import NothingFoundError
-from moe_retrieval.opening import encoder_choice, indexing, open_store
+from moe_retrieval.opening import context_options, encoder_choice, indexing, open_store
 from moe_retrieval.retrieval import pinned
 from moe_retrieval.retrieval.context import Assembly, build_context
+from moe_retrieval.retrieval.refine import Refinement, refined
 from moe_retrieval.retrieval.retriever import Answer, Retriever
+from moe_retrieval.retrieval.token_counts import token_count
 from moe_retrieval.settings import Settings, load_settings
 from moe_retrieval.storage.engine import prepare_searching
 from moe_retrieval.storage.place import is_url
-from moe_retrieval.types import ContextFormat, Mode
+from moe_retrieval.types import Fusing, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from moe_retrieval.contexts import Context, ContextFormat
     from moe_retrieval.encoder import Encoder
     from moe_retrieval.filters import Filter
     from moe_retrieval.generations import Past
+    from moe_retrieval.retrieval.citing import Verdict
+    from moe_retrieval.retrieval.context import ContextOptions
+    from moe_retrieval.retrieval.explaining import RouteReport
     from moe_retrieval.status import Status
     from moe_retrieval.storage.store import Store
-    from moe_retrieval.types import Context
 
 
 class Reading:
@@ -97,9 +103,13 @@ class Reading:
         mode: Mode | str | None = None,
         domains: Sequence[str] | None = None,
         where: Filter | str | None = None,
+        fusing: Fusing | None = None,
+        refine: Refinement | None = None,
     ) -> Answer:
-        """The best `k` chunks for `text`; see `Retriever.query`."""
-        return self.query_many([text], k=k, mode=mode, domains=domains, where=where)[0]
+        """The best `k` chunks for `text`; see `Retriever.query`. `refine`: what is done to them then."""
+        return self.query_many(
+            [text], k=k, mode=mode, domains=domains, where=where, fusing=fusing, refine=refine
+        )[0]
 
     def query_many(
         self,
@@ -109,41 +119,66 @@ class Reading:
         mode: Mode | str | None = None,
         domains: Sequence[str] | None = None,
         where: Filter | str | None = None,
+        fusing: Fusing | None = None,
+        refine: Refinement | None = None,
     ) -> list[Answer]:
         """As `query`, for many texts on one generation."""
         settings = self.settings
-        return self.retriever.query_many(
-            texts,
-            k=settings.k if k is None else k,
+        search = partial(
+            self.retriever.query_many,
             mode=mode or settings.mode,
             domains=domains,
             where=where,
             mass=settings.mass,
+            fusing=fusing or Fusing(across=settings.fusion, weight=settings.vector_weight),
         )
+        k = settings.k if k is None else k
+        if refine is None:
+            return search(texts, k=k)
+        snapshot = self.retriever.snapshot()
+        pinned_search = partial(search, snapshot=snapshot)
+        return refined(texts, k=k, refine=refine, search=pinned_search, snapshot=snapshot)
 
     def context(
         self,
         text: str,
         *,
         budget: int | None = None,
-        form: ContextFormat | str = ContextFormat.MARKDOWN,
+        form: ContextFormat | str | None = None,
+        options: ContextOptions | None = None,
         k: int = 50,
         mode: Mode | str | None = None,
         domains: Sequence[str] | None = None,
         where: Filter | str | None = None,
+        refine: Refinement | None = None,
     ) -> Context:
-        """Cited text for a language model: whole chunks of the best hits, at most `budget` tokens of the
-        encoder.
+        """Cited text for a language model: whole chunks of the best hits, within a budget of tokens.
+
+        `options`: see `ContextOptions`; `budget` and `form` go before it.
         """
-        encoder = self.retriever.snapshot().encoder
-        answer = self.query(text, k=k, mode=mode, domains=domains, where=where)
-        assembly = Assembly(encoder.count_tokens, secret=self.store.secret, generation=answer.generation)
-        return build_context(
-            answer.hits,
-            query=text,
-            assembly=assembly,
-            budget=self.settings.budget if budget is None else budget,
-            form=ContextFormat(form),
+        options = context_options(self.settings, options, budget=budget, form=form)
+        count = token_count(options.tokenizer) if options.tokenizer else None  # before anything is searched
+        snapshot = self.retriever.snapshot()  # kept, so that `gc` leaves what the answer is made from
+        answer = self.query(text, k=k, mode=mode, domains=domains, where=where, refine=refine)
+        assembly = Assembly.of(
+            self.store.catalog.read(answer.generation),
+            secret=self.store.secret,
+            count=count or snapshot.encoder.count_tokens,
+        )
+        return build_context(answer.hits, query=text, assembly=assembly, options=options)
+
+    def verify_citations(self, context: Context) -> tuple[Verdict, ...]:
+        """What became of every cited span, in its source and in the store; see `citing.verify_citations`."""
+        from moe_retrieval.retrieval.citing import verify_citations
+
+        return verify_citations(self.store, context)
+
+    def route(self, text: str, *, mass: float | None = None, nearest: int = 0) -> RouteReport:
+        """Where a query of this text would be searched, and why; see `explaining.explain_route`."""
+        from moe_retrieval.retrieval.explaining import explain_route
+
+        return explain_route(
+            self.retriever, text, mass=self.settings.mass if mass is None else mass, nearest=nearest
         )
 
     def status(self) -> Status:

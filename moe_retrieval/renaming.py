@@ -17,6 +17,8 @@ from moe_retrieval.storage.unneeded import ROUTERS
 from moe_retrieval.types import GENERAL, slug
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from moe_retrieval.encoder import Encoder
     from moe_retrieval.retrieval.pinned import EncoderChoice
     from moe_retrieval.storage.catalog import Generation
@@ -115,10 +117,23 @@ def _publish(store: Store, renamed: Generation, old: str, new: str) -> Generatio
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         partial=renamed.partial,
         note=f"rename {old} to {new}",
+        calibration=_renamed(renamed.calibration, old, new),
+        tuning=_tuning(renamed, old, new),
         after=renamed.number,
     )
     forget_candidate(store, old)
     return published
+
+
+def _renamed(values: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
+    """The same by domain, `old` called `new`; what was left of an earlier domain of that name goes."""
+    kept = {domain: one for domain, one in values.items() if domain not in (old, new)}
+    return kept | ({new: values[old]} if old in values else {})
+
+
+def _tuning(renamed: Generation, old: str, new: str) -> dict[str, Any]:
+    weights = renamed.tuning.get("weights", {})
+    return {**renamed.tuning, "weights": _renamed(weights, old, new)} if weights else dict(renamed.tuning)
 
 
 def _relabelled(store: Store, renamed: Generation, old: str, new: str) -> str:
@@ -131,7 +146,6 @@ def _relabelled(store: Store, renamed: Generation, old: str, new: str) -> str:
         return renamed.router
     if new in router.domains:
         return ""  # of a domain that is no more: all are searched until the next index fits the router again
-    names = tuple(new if name == old else name for name in router.domains)
-    saved = replace(router, domains=names).save(store.routers_dir)
+    saved = router.renamed(old, new).save(store.routers_dir)
     store.place.share(f"{ROUTERS}/{saved}.safetensors")
     return saved

@@ -19,7 +19,7 @@ from pydantic_settings import (
 )
 
 from moe_retrieval.errors import SettingsError, did_you_mean
-from moe_retrieval.types import Durability, EngineName, IndexEngine, Mode, Precision
+from moe_retrieval.types import Across, Durability, EngineName, IndexEngine, Mode, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,10 +80,23 @@ class Settings(BaseSettings):
     recall: float = Field(0.98, gt=0, le=1, description="recall@10 that an approximate index must reach")
     mode: Mode = Field(Mode.HYBRID, description="hybrid, vector or text")
     k: int = Field(10, ge=1, le=10_000, description="hits per query")
-    mass: float = Field(0.9, gt=0, le=1, description="probability that the routed domains must hold together")
+    mass: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="probability that the right domain is searched; not set: the router's rule",
+    )
+    fusion: Across = Field(Across.AUTO, description="how lists of several vector spaces become one")
+    vector_weight: float | None = Field(
+        None, ge=0, le=1, description="weight of the vector search; not set: as tuned, else 0.7"
+    )
     budget: int = Field(1500, ge=1, description="tokens of an assembled context")
+    tokenizer: str = Field(
+        "",
+        description="what counts them: tokenizer.json, folder, hub id, tiktoken:NAME; empty: the encoder's",
+    )
 
-    @field_validator("mode", "precision", "engine", "durability", "index_engine", mode="before")
+    @field_validator("mode", "precision", "engine", "durability", "index_engine", "fusion", mode="before")
     @classmethod
     def _in_any_case(cls, value: Any) -> Any:
         return value.strip().lower() if isinstance(value, str) else value

@@ -28,9 +28,10 @@ class Mode(StrEnum):
 class Across(StrEnum):
     """How lists of several vector spaces become one.
 
-    `auto`: by calibrated probability where every searched space is calibrated, else by rank. `cosine`: scores
-    as they are, as if the spaces were one. `zscore`: each list less its mean, over its deviation. `dbsf`: each
-    list scaled to three deviations around its mean. `weighted`: each list scaled from its last to its best.
+    `auto`: by calibrated probability where every searched space is calibrated, else by rank. `cosine`:
+    scores as they are, as if the spaces were one. `zscore`: each list less its mean, over its deviation.
+    `dbsf`: each list scaled to three deviations around its mean. `weighted`: each list scaled from its last
+    to its best.
     """
 
     AUTO = "auto"
@@ -43,7 +44,7 @@ class Across(StrEnum):
 
 
 class Within(StrEnum):
-    """How the vector and the full-text list of one space become one: weighted sum, by rank, or by deviation."""
+    """How the vector and the full-text list of one space become one: by weight, rank or deviation."""
 
     WEIGHTED = "weighted"
     RRF = "rrf"
@@ -52,8 +53,8 @@ class Within(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fusing:
-    """How ranked lists are joined. `weight`: that of the vector search in a hybrid score; None: what the store
-    was tuned to, else the default.
+    """How ranked lists are joined. `weight`: that of the vector search in a hybrid score; None: what the
+    store was tuned to, else the default.
     """
 
     across: Across = Across.AUTO
@@ -97,12 +98,12 @@ class Durability(StrEnum):
     PROCESS = "process"
 
 
-class ContextFormat(StrEnum):
-    """Outer form of an assembled context."""
+class Widen(StrEnum):
+    """What the text of a hit grows to: the chunks beside it, its section, or its whole document."""
 
-    MARKDOWN = "markdown"
-    XML = "xml"
-    JSON = "json"
+    NEIGHBOURS = "neighbours"
+    SECTION = "section"
+    PARENT = "parent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +156,22 @@ class Chunk:
 @dataclass(frozen=True, slots=True)
 class Route:
     """One domain a text is sent to, and the router's probability for it (1.0 when the caller named the
-    domain).
+    domain). `abstained`: the text is like none of the domains, so it is sent to all.
     """
 
     domain: str
     probability: float
+    abstained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Why:
     """How a hit came to its place: its route and its rank and score in each search (None: that search did not
     find it).
+
+    What a refinement did: `fused_score` is the score before it (None: it changed none), `phrasing_ranks` the
+    ranks under each phrasing, `copies` the other domains that hold the same text, `boost` what was added,
+    `found` the start and end of the chunk that was found where the text has grown beyond it.
     """
 
     route_probability: float = 1.0
@@ -173,6 +179,12 @@ class Why:
     vector_score: float | None = None
     text_rank: int | None = None
     text_score: float | None = None
+    fused_score: float | None = None
+    phrasing_ranks: tuple[int | None, ...] = ()
+    copies: tuple[str, ...] = ()
+    rerank_score: float | None = None
+    boost: float | None = None
+    found: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,39 +205,6 @@ class Hit:
     page: int | None = None
     metadata: Mapping[str, MetaValue] = field(default_factory=dict)
     why: Why = Why()
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Citation:
-    """A span of a source document: `document.text[start:end] == text`."""
-
-    number: int
-    domain: str
-    doc_id: str
-    title: str
-    source: str
-    section: str
-    page: int | None
-    start: int
-    end: int
-    text: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """Rendered text for a language model, at most `budget` tokens, with its citations."""
-
-    text: str
-    tokens: int
-    budget: int
-    citations: tuple[Citation, ...]
-    generation: int
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -254,13 +233,25 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class Rerouted:
+    """How routing changed with the domains of a store: of `texts` that the router before knew, the first
+    domain of `changed` is another now; `to` counts these by their new one.
+    """
+
+    texts: int
+    changed: int
+    to: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class IndexReport:
     """What a run of index or reindex did.
 
     `documents` were read and accepted, `chunks` are stored in the domains they went to, `encoded` chunks were
     embedded in this run; `unchanged`, `moved` (to another domain), `removed`, `rejected` and `vanished`
-    count documents; `domains` gives
-    chunks per domain, `routed` the documents that the router placed.
+    count documents, `shared` those that lie in several domains; `domains` gives
+    chunks per domain, `routed` the documents that the router placed, `rerouted` what other domains did to
+    the routing of what was known before (None: they are the same).
     """
 
     documents: int = 0
@@ -271,12 +262,14 @@ class IndexReport:
     removed: int = 0
     rejected: int = 0
     vanished: int = 0
+    shared: int = 0
     seconds: float = 0.0
     generation: int = 0
     domains: Mapping[str, int] = field(default_factory=dict)
     routed: Mapping[str, int] = field(default_factory=dict)
     rejections: tuple[Rejected, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    rerouted: Rerouted | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -59,11 +59,11 @@ class ChangeLog:
         self._seen: Bools = np.zeros(len(keys), dtype=np.bool_)
         self._seen_new: set[int] = set()
 
-    def classify(self, key: int, content_hash: int, domain: str) -> Change:
-        """What the document `key` is now that it was read with `content_hash` for `domain`; marks it as seen.
+    def classify(self, key: int, content_hash: int, *domains: str) -> Change:
+        """What the document `key` is now, read with `content_hash` for `domains`; marks it as seen.
 
-        A document that another domain's table holds is MOVED even where `domain` holds it too: the other copy
-        is left over from a killed run, and handling it as moved removes it.
+        A document that another domain's table holds is MOVED even where one of `domains` holds it too: the
+        other copy is left over from a killed run, and handling it as moved removes it.
         """
         first, last = self._rows(key)
         if first == last:
@@ -71,10 +71,21 @@ class ChangeLog:
         if self._seen[first]:
             return Change.DUPLICATE
         self._seen[first:last] = True
-        if any(self._domains[home] != domain for home in self._homes[first:last]):
+        if any(self._domains[home] not in domains for home in self._homes[first:last]):
             return Change.MOVED
-        same = bool(np.all(self._complete[first:last] & (self._hashes[first:last] == content_hash)))
+        same = all(self.holds(key, content_hash, domain) for domain in domains)
         return Change.UNCHANGED if same else Change.CHANGED
+
+    def holds(self, key: int, content_hash: int, domain: str) -> bool:
+        """Whether the table of `domain` held all of the document before this run, with this hash."""
+        first, last = self._rows(key)
+        rows = [at for at in range(first, last) if self._domains[self._homes[at]] == domain]
+        return bool(rows) and all(self._complete[at] and self._hashes[at] == content_hash for at in rows)
+
+    def is_shared(self, key: int) -> bool:
+        """Whether the document was written as one of several domains (`hashing.shared_hash`)."""
+        first, last = self._rows(key)
+        return bool(np.any(self._hashes[first:last] < 0))
 
     def homes(self, key: int) -> tuple[str, ...]:
         """The domains whose tables held `key` before this run, in the order the tables were given."""

@@ -29,6 +29,29 @@ class Collection:
     query_domains: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Judged queries by id, without documents; `domains`: of those that name one."""
+
+    name: str
+    queries: Mapping[str, str]
+    qrels: Mapping[str, Mapping[str, int]]
+    domains: Mapping[str, str]
+
+
+def read_asked(folder: Path, *, split: str = "") -> Asked:
+    """As `read_collection`, without its documents, which lie in a store; corpus.jsonl need not be there.
+
+    Raises:
+        UsageError: a file is missing or damaged, or no query is judged.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}", hint="give a folder in BEIR layout")
+    asked, qrels = _judged(folder, split)
+    texts = {name: _text(one) for name, one in asked.items()}
+    return Asked(folder.resolve().name, texts, {name: qrels[name] for name in texts}, _domains(asked))
+
+
 def read_collection(folder: Path, *, split: str = "") -> Collection:
     """The collection of a folder. A document's text is its title and its text, joined by a blank.
 
@@ -41,13 +64,7 @@ def read_collection(folder: Path, *, split: str = "") -> Collection:
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", hint="give a folder in BEIR layout")
     documents = {str(one["_id"]): one for one in _records(folder / "corpus.jsonl")}
-    asked = {str(one["_id"]): one for one in _records(folder / "queries.jsonl")}
-    qrels = read_qrels(_qrels_file(folder, split))
-    queries = {name: one for name, one in asked.items() if name in qrels}
-    if not queries:
-        raise UsageError(
-            f"{folder} has no query with a judgement", hint="ids in queries and qrels must agree"
-        )
+    queries, qrels = _judged(folder, split)
     return Collection(
         name=folder.name,
         documents={name: _text(one) for name, one in documents.items()},
@@ -56,6 +73,18 @@ def read_collection(folder: Path, *, split: str = "") -> Collection:
         document_domains=_domains(documents),
         query_domains=_domains(queries),
     )
+
+
+def _judged(folder: Path, split: str) -> tuple[dict[str, dict[str, Any]], Qrels]:
+    """The records of the judged queries, by id, and all judgements."""
+    asked = {str(one["_id"]): one for one in _records(folder / "queries.jsonl")}
+    qrels = read_qrels(_qrels_file(folder, split))
+    queries = {name: one for name, one in asked.items() if name in qrels}
+    if not queries:
+        raise UsageError(
+            f"{folder} has no query with a judgement", hint="ids in queries and qrels must agree"
+        )
+    return queries, qrels
 
 
 def read_qrels(path: Path) -> Qrels:

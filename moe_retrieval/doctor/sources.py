@@ -10,7 +10,7 @@ import numpy as np
 from moe_retrieval.corpus.readers import read_corpus
 from moe_retrieval.doctor.findings import Finding
 from moe_retrieval.errors import MoeretError
-from moe_retrieval.hashing import content_hash, document_key
+from moe_retrieval.hashing import content_hash, document_key, homes_in
 from moe_retrieval.types import Document
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _changed(domain: str, entry: DomainEntry, stored: _Stored) -> Iterator[Findi
         if not isinstance(item, Document):
             continue
         known = stored.hashes.get(document_key(item.source, item.id))
-        if known == content_hash(item, chunking=entry.chunking):
+        if known is not None and homes_in(known, content_hash(item, chunking=entry.chunking)):
             same += 1
             continue
         changed, new, first = changed + (known is not None), new + (known is None), first or item.source

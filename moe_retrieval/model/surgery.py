@@ -79,14 +79,14 @@ def save(model: Any, folder: Path | str, *, like: Path | str, head: Any = None) 
     from moe_retrieval.model.source import open_source
 
     target = Path(folder)
-    with _no_progress():
+    with no_progress():
         model.save_pretrained(target)
     write_layout(target, like=open_source(Path(like)), config=model.config, head=head)
     return target
 
 
 @contextmanager
-def _no_progress() -> Iterator[None]:
+def no_progress() -> Iterator[None]:
     """Without the library's progress bar, which belongs to no caller of ours."""
     from transformers.utils import logging
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from moe_retrieval.corpus.chunking import Chunker
 from moe_retrieval.errors import UsageError
 from moe_retrieval.retrieval.indexing import Indexing
+from moe_retrieval.retrieval.rerouting import rerouted
 from moe_retrieval.retrieval.run import IndexRun
 from moe_retrieval.types import Document, IndexReport, slug
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
     from moe_retrieval.corpus.readers import Scope
     from moe_retrieval.encoder import Encoder
+    from moe_retrieval.storage.catalog import Generation
     from moe_retrieval.storage.store import Store
-    from moe_retrieval.types import Rejected, Skipped
+    from moe_retrieval.types import Rejected, Rerouted, Skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +63,17 @@ class Indexer:
         scope: Scope | None = None,
         prune: bool = False,
         dry_run: bool = False,
+        multi_domain: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> IndexReport:
         """Bring the store to what `documents` say, and publish it; returns what was done.
 
         A document whose content is already there costs nothing. One without a domain goes where `domain`
-        says, else where the router sends it. With `scope`, stored documents under it that did not come are
-        counted as vanished, and deleted with `prune`. With `dry_run` nothing is encoded or written; the
-        report counts what would be. `progress` is called with documents read and chunks encoded after every
-        batch.
+        says, else stays in the domain that holds it, else goes where the router sends it: with
+        `multi_domain`, to each domain that it may be of, where the router is in doubt. With `scope`, stored
+        documents under it that did not come are counted as vanished, and deleted with `prune`. With `dry_run`
+        nothing is encoded or written; the report counts what would be. `progress` is called with documents
+        read and chunks encoded after every batch.
 
         Raises:
             StaleDomainError: a domain was written with another encoder; reindex first.
@@ -88,7 +92,9 @@ class Indexer:
                 clock=self.clock,
                 progress=progress,
                 dry_run=dry_run,
+                multi_domain=multi_domain,
             )
+            before = run.live
             try:
                 for item in documents:
                     run.take(item, domain=slug(domain) if domain else None)
@@ -96,4 +102,11 @@ class Indexer:
             except KeyboardInterrupt:
                 run.publish()  # what is written is kept: the next run goes on from here
                 raise
-            return run.finish()
+            report = run.finish()
+        return replace(report, rerouted=self._rerouted(before, run.live))
+
+    def _rerouted(self, before: Generation | None, after: Generation | None) -> Rerouted | None:
+        """What new domains did to old routing."""
+        if before is None or after is None or before.domains.keys() == after.domains.keys():
+            return None
+        return rerouted(self.store, before, after)

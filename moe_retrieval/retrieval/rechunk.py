@@ -15,7 +15,7 @@ from moe_retrieval.corpus.chunking import RULES, Chunker
 from moe_retrieval.corpus.readers import read_corpus
 from moe_retrieval.corpus.walking import is_file
 from moe_retrieval.errors import UsageError
-from moe_retrieval.hashing import content_hash, document_key
+from moe_retrieval.hashing import content_hash, document_key, homes_in, shared_hash
 from moe_retrieval.retrieval.embedded import entries_before
 from moe_retrieval.storage.lookup import places
 from moe_retrieval.types import GENERAL, Document, Rejected
@@ -173,12 +173,16 @@ class Rereading:
         if place < 0 or self._states[place] != _State.MISSING:
             return None  # of another domain, or a twin of one that came before
         stored, digest = int(self.hashes[place]), content_hash(document, chunking=self.chunker.identity)
-        if stored == digest:
+        if homes_in(stored, digest):
             self._states[place] = _State.SAME
             return None
-        if not any(stored == content_hash(document, chunking=name) for name in self._known):
+        homes = max(
+            (homes_in(stored, content_hash(document, chunking=name)) for name in self._known), default=0
+        )
+        if not homes:
             self._states[place] = _State.CHANGED
             return None
+        digest = shared_hash(digest, homes)
         self._states[place], self.hashes[place] = _State.TAKEN, digest
         return Taken(document, key, digest, parts=int(self._parts[place]))
 

@@ -10,14 +10,15 @@ import numpy as np
 
 from moe_retrieval.corpus.changes import Change, ChangeLog, KnownDocuments
 from moe_retrieval.errors import ModelError, StaleDomainError
-from moe_retrieval.hashing import content_hash, document_key
+from moe_retrieval.hashing import content_hash, document_key, shared_hash
 from moe_retrieval.retrieval.indexing import build_indexes, tidy
 from moe_retrieval.retrieval.moves import unfinished_moves, without
+from moe_retrieval.retrieval.placing import Placing
 from moe_retrieval.retrieval.publisher import publish
 from moe_retrieval.retrieval.routing import load_router
 from moe_retrieval.retrieval.writer import DomainWriter
 from moe_retrieval.storage.rows import Row
-from moe_retrieval.types import GENERAL, Document, IndexReport, Rejected, Skipped, slug
+from moe_retrieval.types import Document, IndexReport, Rejected, Skipped, slug
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,6 +41,7 @@ class Tally:
     moved: int = 0
     removed: int = 0
     vanished: int = 0
+    shared: int = 0
     rejections: list[Rejected] = field(default_factory=list)
     skips: list[Skipped] = field(default_factory=list)
     routed: Counter[str] = field(default_factory=Counter)
@@ -59,12 +61,14 @@ class IndexRun:
         clock: Callable[[], float],
         progress: Callable[[int, int], None] | None = None,
         dry_run: bool = False,
+        multi_domain: bool = False,
     ) -> None:
         self.store, self.encoder, self.chunker = store, encoder, chunker
         self.options, self.clock, self.progress, self.dry_run = options, clock, progress, dry_run
         self.started = self.last_publish = clock()
         self.live = store.catalog.latest()
-        self.router, self.refit = self._router()
+        router, self.refit = self._router()
+        self.placing = Placing(router, encoder=encoder, chunker=chunker, several=multi_domain)
         self.tally = Tally()
         self.writers: dict[str, DomainWriter] = {}
         for domain in self.live.domains if self.live else ():
@@ -97,12 +101,14 @@ class IndexRun:
         def gone(source: str) -> bool:
             return source in scope and not _below(source, unread)
 
+        lost: set[int] = set()
         for domain, writer in self.writers.items():
-            keys = writer.table.documents_from(gone, self.changes.unseen(domain))
-            self.tally.vanished += len(keys)
+            keys = writer.table.documents_from(gone, self.changes.unseen(domain)).tolist()
+            lost.update(keys)
             if prune:
-                self.tally.removed += len(keys)
-                writer.remove(keys.tolist() if not self.dry_run else ())
+                writer.remove(keys if not self.dry_run else ())
+        self.tally.vanished += len(lost)
+        self.tally.removed += len(lost) if prune else 0
 
     def publish(self) -> None:
         """Store what waits and make it visible; nothing happens where nothing changed."""
@@ -158,22 +164,34 @@ class IndexRun:
             self.tally.rejections.append(Rejected(document.source, problem))
             return
         key = document_key(document.source, document.id)
-        homes = self.changes.homes(key)
-        domain = domain or (homes[0] if homes else self._route(document))
         digest = content_hash(document, chunking=self.chunker.identity)
-        change = self.changes.classify(key, digest, domain)
+        homes = (domain,) if domain else self._homes(document, key=key, digest=digest)
+        digest = shared_hash(digest, len(homes))
+        change = self.changes.classify(key, digest, *homes)
         if change is Change.DUPLICATE:
             self.tally.rejections.append(Rejected(document.source, f"duplicate id {document.id!r}"))
             return
         self.tally.documents += 1
-        self.tally.touched.add(domain)
-        if change is Change.UNCHANGED:
-            self.tally.unchanged += 1
-            self.writers[domain].settled += 1
-            return
-        replaces = change is Change.CHANGED or domain in homes
-        self._queue(document, domain, key=key, digest=digest, replaces=replaces)
-        self._leave([home for home in homes if home != domain], key)
+        self.tally.shared += len(homes) > 1
+        self.tally.touched.update(homes)
+        self.tally.unchanged += change is Change.UNCHANGED
+        self._put(document, homes, key=key, digest=digest)
+
+    def _homes(self, document: Document, *, key: int, digest: int) -> tuple[str, ...]:
+        """The domains of a document that came without one."""
+        homes, routed = self.placing.homes(document, key=key, digest=digest, known=self.changes)
+        self.tally.routed.update(homes if routed else ())
+        return homes
+
+    def _put(self, document: Document, homes: tuple[str, ...], *, key: int, digest: int) -> None:
+        """Queue a document for its domains, but for those that hold it so, and take it out of all others."""
+        before = self.changes.homes(key)
+        for home in homes:
+            if self.changes.holds(key, digest, home):
+                self.writers[home].settled += 1
+            else:
+                self._queue(document, home, key=key, digest=digest, replaces=home in before)
+        self._leave([home for home in before if home not in homes], key)
 
     def _queue(self, document: Document, domain: str, *, key: int, digest: int, replaces: bool) -> None:
         chunks = self.chunker.chunk(document)
@@ -233,16 +251,6 @@ class IndexRun:
         except ModelError:
             return None, True
 
-    def _route(self, document: Document) -> str:
-        """The most probable domain of a text without one; `general` while there is nothing to route by."""
-        if self.router is None:
-            return GENERAL
-        head = self.chunker.chunk(document)[0].content
-        vector = self.encoder.encode_document([head], domain=GENERAL)[0]
-        domain = self.router.route(vector, at_most=1)[0].domain
-        self.tally.routed[domain] += 1
-        return domain
-
     def _report(self) -> IndexReport:
         tally = self.tally
         live = self.live.domains if self.live else {}
@@ -256,6 +264,7 @@ class IndexRun:
             removed=tally.removed,
             rejected=len(tally.rejections),
             vanished=tally.vanished,
+            shared=tally.shared,
             seconds=round(self.clock() - self.started, 3),
             generation=self.live.number if self.live else 0,
             domains=touched,

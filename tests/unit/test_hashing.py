@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_retrieval.hashing import chunk_id, content_hash, document_key, file_sha256, hash63, remembered
+from moe_retrieval.hashing import (
+    chunk_id,
+    content_hash,
+    document_key,
+    file_sha256,
+    hash63,
+    homes_in,
+    remembered,
+    shared_hash,
+)
 from moe_retrieval.types import Document, Section
 
 DOCUMENT = Document(
@@ -131,3 +140,12 @@ def test_a_file_just_written_is_not_relied_upon(settled: Path, monkeypatch: pyte
     monkeypatch.setattr("moe_retrieval.hashing._SETTLED", 3_600.0)
     assert remembered(settled, "length", lambda: "3") == "3"
     assert remembered(settled, "length", lambda: "again") == "again"
+
+
+def test_the_hash_of_a_shared_document_says_in_how_many_domains_it_lies() -> None:
+    digest = content_hash(DOCUMENT, chunking="c")
+    stored = [shared_hash(digest, homes) for homes in (1, 2, 3)]
+    assert stored[0] == digest
+    assert stored[1] < 0 > stored[2]
+    assert [homes_in(one, digest) for one in stored] == [1, 2, 3]
+    assert homes_in(stored[1], digest + 1) == 0

@@ -46,6 +46,28 @@ def test_a_copy_left_in_another_domain_counts_as_moved() -> None:
     assert changes.homes(1) == ("a", "b")
 
 
+def in_two_domains(*, other: int = -10) -> ChangeLog:
+    return ChangeLog([known("a", (1, -10, True), (2, 20, True)), known("b", (1, other, True))])
+
+
+def test_a_document_of_several_domains_is_unchanged_where_all_hold_it_so() -> None:
+    assert in_two_domains().classify(1, -10, "a", "b") is Change.UNCHANGED
+    assert in_two_domains().classify(1, -10, "b", "a") is Change.UNCHANGED
+
+
+def test_a_document_that_lacks_one_of_its_domains_or_differs_there_is_changed() -> None:
+    assert in_two_domains().classify(1, -10, "a", "b", "c") is Change.CHANGED
+    assert in_two_domains(other=-11).classify(1, -10, "a", "b") is Change.CHANGED
+
+
+def test_a_document_that_leaves_one_of_its_domains_is_moved() -> None:
+    changes = in_two_domains()
+    assert changes.classify(1, -10, "b") is Change.MOVED
+    assert changes.holds(1, -10, "b")
+    assert not changes.holds(1, -11, "b")
+    assert (changes.is_shared(1), changes.is_shared(2), changes.is_shared(3)) == (True, False, False)
+
+
 def test_the_second_time_in_a_run_is_a_duplicate() -> None:
     changes = log()
     for key in (4, 3):

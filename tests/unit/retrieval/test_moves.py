@@ -89,10 +89,10 @@ def test_a_move_that_was_not_published_is_undone_when_one_of_its_tables_is_made_
     assert homes(store) == {"a": ["cvd"], "b": ["skin"], "c": ["skin"]}
 
 
-def known(domain: str, keys: list[int], *, torn: tuple[int, ...] = ()) -> KnownDocuments:
+def known(domain: str, keys: list[int], *, torn: tuple[int, ...] = (), stored: int = 0) -> KnownDocuments:
     complete = np.array([key not in torn for key in keys])
     return KnownDocuments(
-        domain, keys=np.array(keys, np.int64), hashes=np.zeros(len(keys), np.int64), complete=complete
+        domain, keys=np.array(keys, np.int64), hashes=np.full(len(keys), stored, np.int64), complete=complete
     )
 
 
@@ -100,6 +100,22 @@ def test_a_copy_in_parts_goes_and_the_live_one_stays() -> None:
     tables = [known("cvd", [1, 2]), known("skin", [2, 3], torn=(2,))]
     live = {"cvd": np.array([1, 2], np.int64), "skin": np.array([3], np.int64)}
     assert unfinished_moves(tables, published=live.__getitem__) == {"cvd": [], "skin": [2]}
+
+
+def test_copies_written_to_lie_in_several_domains_stay() -> None:
+    """Whatever the live generation has, and though one was changed where the other was not yet."""
+    tables = [known("cvd", [1, 2], stored=-5), known("skin", [1, 2], stored=-5), known("eye", [2], stored=-6)]
+    live = dict.fromkeys(("cvd", "skin", "eye"), np.array([1], np.int64))
+    assert unfinished_moves(tables, published=live.__getitem__) == {}
+
+
+def test_a_copy_written_to_be_the_only_one_takes_the_place_of_several() -> None:
+    tables = [known("cvd", [1], stored=-5), known("skin", [1], stored=-5), known("eye", [1], stored=7)]
+    live = {"cvd": np.array([1]), "skin": np.array([1]), "eye": np.zeros(0, np.int64)}
+    assert unfinished_moves(tables, published=live.__getitem__) == {"cvd": [1], "skin": [1], "eye": []}
+    tables = [known("cvd", [1], stored=-5), known("skin", [1], stored=7)]
+    live = {"cvd": np.array([1]), "skin": np.array([1])}
+    assert unfinished_moves(tables, published=live.__getitem__) == {"cvd": [1], "skin": []}
 
 
 def test_nobody_asks_for_the_live_documents_where_none_is_doubled() -> None:
