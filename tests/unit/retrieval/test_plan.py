@@ -157,9 +157,7 @@ def other_pooling(folder: Path) -> None:
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(said), "utf-8")
 
 
-@pytest.mark.parametrize(
-    ("change", "part"), [(other_case, Part.TOKENIZER), (other_pooling, Part.POOLING)], ids=str
-)
+@pytest.mark.parametrize(("change", "part"), [(other_case, Part.TOKENIZER), (other_pooling, Part.POOLING)])
 def test_a_changed_file_of_the_model_makes_every_domain_stale(
     store: Path, base: Path, tmp_path: Path, change: Callable[[Path], None], part: Part
 ) -> None:
