@@ -7,14 +7,17 @@ The collection is indexed (into the same store as benchmarks/quality.py uses). I
 on the mean vector of each of the 30; the rival on TF-IDF of the same documents, its strength C chosen by
 cross-validation on its training part. Printed: accuracy, expected calibration error (15 bins of equal width),
 the mean number of domains that hold 90% of the probability, and how often the right one is among them; of the
-router also the sets that it takes for 90%, 95% and 98% (`router_choice.choose`), their size and coverage.
+router also the sets that it takes for 90%, 95%, 98% and 99% (`router_choice.choose`), their size and
+coverage.
 Then, one domain after the other is left out of the 70, and the energies of its documents among the 30 are
 compared with those of the others: area under the curve (AUROC), and the shares that are abstained from.
 
     python benchmarks/router.py DATA --mixed FOLDER [--json FILE]
 
 judges the router of the store that benchmarks/mixed.py built in FOLDER on that store's test queries: as it
-is, fitted on chunks, and fitted to the validation queries besides.
+is, fitted on chunks, and fitted to the validation queries besides. Then each of the three collections that
+are no medicine is left out, and the energies of its chunks are compared with those of all others: a fifth of
+the documents is held out, and routers are fitted to as many chunks of the rest as the indexer takes.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import json
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from baselines import CACHE, load_beir, whole_text
@@ -31,6 +35,9 @@ from quality import indexed
 
 from moe_retrieval import Router
 from moe_retrieval.router_choice import Kind
+
+if TYPE_CHECKING:
+    from moe_retrieval import Moeret
 
 
 def judged(probabilities: np.ndarray, classes: list[str], labels: np.ndarray) -> dict[str, float]:
@@ -99,45 +106,78 @@ def ours(chunks: Chunks, labels: np.ndarray, train: np.ndarray, test: np.ndarray
 def sets(router: Router, vectors: np.ndarray, labels: np.ndarray, *, of: str) -> dict[str, float]:
     """Coverage and size of the sets that the router takes; abstaining, it searches all domains."""
     found: dict[str, float] = {}
-    for mass in (0.9, 0.95, 0.98):
+    for mass in (0.9, 0.95, 0.98, 0.99):
         choices = [router.choose(vector, mass=mass, of=Kind(of)) for vector in vectors]
         inside = [
             label in {one.domain for one in each.routes} for each, label in zip(choices, labels, strict=True)
         ]
         searched = [len(each.chances if each.abstained else each.routes) for each in choices]
-        found |= {f"coverage_{mass}": float(np.mean(inside)), f"searched_{mass}": float(np.mean(searched))}
+        taken = [len(each.routes) for each in choices]
+        found |= {f"coverage_{mass}": float(np.mean(inside)), f"taken_{mass}": float(np.mean(taken))}
+        found |= {f"searched_{mass}": float(np.mean(searched))}
     return found | {"abstained": float(np.mean([each.abstained for each in choices]))}
 
 
 def unseen(chunks: Chunks, labels: np.ndarray) -> dict[str, dict[str, float]]:
     """By domain that was left out: AUROC of the energy, and shares abstained from, of it and of others."""
+    train, test = halves(len(labels), seed=0)
+    heads = chunks.heads(test)
+    return {
+        domain: told_apart(
+            fitted(chunks, labels, train[labels[train] != domain]), heads, labels[test] == domain
+        )
+        for domain in sorted(set(labels))
+    }
+
+
+def told_apart(router: Router, vectors: np.ndarray, new: np.ndarray) -> dict[str, float]:
+    """Texts of which some (`new`) are of a domain that the router does not know, by their energy."""
     from sklearn.metrics import roc_auc_score
 
-    train, test = halves(len(labels), seed=0)
+    energies = np.logaddexp.reduce(router.scores(vectors, of=Kind.DOCUMENT), axis=1)
+    limit = router.documents.limit
+    below = energies < (-np.inf if limit is None else limit)
+    return {
+        "texts": int(new.sum()),
+        "auroc": float(roc_auc_score(new, -energies)),
+        "abstained": float(below[new].mean()),
+        "abstained_others": float(below[~new].mean()),
+    }
+
+
+def far_subjects(opened: Moeret) -> dict[str, dict[str, float]]:
+    """As `unseen`, by chunk: the mixed store without each of its collections that are no medicine."""
+    import mixed
+
+    from moe_retrieval.retrieval.routing import SAMPLE
+
+    snapshot = opened.retriever.snapshot()
+    views = {name: snapshot.view(name) for name in snapshot.domains}
+    vectors = np.concatenate([view.vectors() for view in views.values()])
+    labels = np.repeat(list(views), [view.rows for view in views.values()])
+    documents = np.concatenate(
+        [batch["doc_key"].to_numpy() for view in views.values() for batch in view.batches(("doc_key",))]
+    )
+    order = np.random.default_rng(0).permutation(np.unique(documents))
+    held = np.isin(documents, order[: len(order) // 5])
+    known = np.flatnonzero(~held)[np.random.default_rng(0).permutation(int((~held).sum()))]
+    each = SAMPLE // (len(views) - 1)
+    sample = np.concatenate([known[labels[known] == name][:each] for name in views])
     found = {}
-    for domain in sorted(set(labels)):
-        router = fitted(chunks, labels, train[labels[train] != domain])
-        scores = router.scores(chunks.heads(test), of=Kind.DOCUMENT)
-        energies, new = np.logaddexp.reduce(scores, axis=1), labels[test] == domain
-        limit = router.documents.limit
-        below = energies < (-np.inf if limit is None else limit)
-        found[domain] = {
-            "documents": int(new.sum()),
-            "auroc": float(roc_auc_score(new, -energies)),
-            "abstained": float(below[new].mean()),
-            "abstained_others": float(below[~new].mean()),
-        }
+    for left in (mixed.domain_of(name, "") for name in mixed.WHOLE):
+        seen = sample[labels[sample] != left]
+        router = Router.fit(vectors[seen], labels[seen].tolist(), groups=documents[seen])
+        found[left] = told_apart(router, vectors[held], labels[held] == left)
     return found
 
 
-def mixed_queries(data: Path, work: Path) -> dict[str, dict[str, float]]:
+def mixed_queries(opened: Moeret, data: Path) -> dict[str, dict[str, float]]:
     """The mixed store's router on test queries: fitted on chunks, and to validation queries besides."""
     import mixed
 
     from moe_retrieval.retrieval.routing import load_router
     from moe_retrieval.router_queries import KnownQueries
 
-    opened = mixed.opened(work)
     asked = mixed.queries(data)
     vectors = opened.encoder().encode_query([one.text for one in asked])
     labels, test = np.array([one.domain for one in asked]), np.array([one.is_test for one in asked])
@@ -198,7 +238,10 @@ def main() -> None:
     parser.add_argument("--mixed", type=Path)
     given = parser.parse_args()
     if given.mixed:
-        found = mixed_queries(given.data, given.mixed)
+        import mixed
+
+        opened = mixed.opened(given.mixed)
+        found = mixed_queries(opened, given.data) | {"left out": far_subjects(opened)}
         print(json.dumps(found, indent=1))
         if given.json:
             given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")

@@ -55,12 +55,14 @@ def read(file: Path) -> list[Context]:
     """The contexts of a file, or of standard input for `-`."""
     from moe_retrieval.retrieval.cited import HINT, read_contexts
 
+    piped = str(file) == "-"
+    name = "standard input" if piped else str(file)
     try:
-        data = options.stdin().read() if str(file) == "-" else file.read_bytes()
+        data = options.stdin().read() if piped else file.read_bytes()
     except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}", hint=HINT) from error
+        raise UsageError(f"{name} cannot be read: {error.strerror}", hint=HINT) from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is not valid UTF-8: {error}", hint=HINT) from error
-    return read_contexts(text, name="standard input" if str(file) == "-" else str(file))
+        raise UsageError(f"{name} is not valid UTF-8: {error}", hint=HINT) from error
+    return read_contexts(text, name=name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,11 @@ from moeret_cli import options, refining, render
 from moeret_cli.query import NOTHING_FOUND, nothing_found
 from moeret_cli.questions import read_text
 
-NO_HITS = "no hits in the domains that the question was routed to; --domain NAME searches others"
+if TYPE_CHECKING:
+    from moe_retrieval.moeret import Moeret
+
+ROUTED = "the domains that the question was routed to"
+"""In the place of their names, which a context does not say."""
 
 Tokenizer = Annotated[
     str | None,
@@ -113,7 +117,13 @@ def context(
     if as_object:
         render.json_line(found.to_dict())
     if not found.citations:
-        render.note(NO_HITS if domain is None else nothing_found(moeret, domain, filtered=where is not None))
+        render.note(nothing_found(moeret, domain or _searched(moeret), filtered=where is not None))
         raise typer.Exit(NOTHING_FOUND)
     if not as_object:
         render.raw(found.text)
+
+
+def _searched(moeret: Moeret) -> list[str]:
+    """Where a question was searched that named no domain."""
+    names = [one.domain for one in moeret.status().domains]
+    return names if len(names) == 1 else [ROUTED]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from moe_retrieval.errors import MoeretError
-from moeret_cli import interruption, render, verbs
+from moeret_cli import interruption, render, verbs, wording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,9 +83,8 @@ def _misused(error: typer.TyperException) -> int:
     if context and error.message == context.get_help():  # no word was given at all
         render.aside(error.message)
     else:
-        message = error.format_message().removesuffix(".")
         next_step = f"{context.command_path} --help" if context else ""
-        render.error(message[:1].lower() + message[1:], next_step=next_step)
+        render.error(wording.misuse(error.format_message()), next_step=next_step)
     return error.exit_code
 
 

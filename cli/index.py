@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from moe_retrieval.errors import NothingFoundError
+from moe_retrieval.errors import NothingFoundError, UsageError
 from moeret_cli import options, render, wording
 from moeret_cli.interruption import resumable
 
@@ -26,7 +27,8 @@ def index(
     multi_domain: Annotated[
         bool,
         typer.Option(
-            "--multi-domain", help="Store a document without a domain in each that it may well be of."
+            "--multi-domain",
+            help="Store a document without a domain in each that it may well be of, in three at most.",
         ),
     ] = False,
     prune: Annotated[
@@ -57,10 +59,13 @@ def index(
 ) -> None:
     """Read documents, chunk, embed and index them. What did not change costs nothing.
 
-    The sub-folders of a folder are its domains, unless --domain or --domain-field says otherwise.
+    The sub-folders of a folder are its domains, unless --domain or --domain-field says otherwise. A file that
+    is named itself, or by a pattern, goes where the router sends it.
     Reads txt, md, html, json, jsonl, csv, tsv, pdf, xml (JATS, PubMed), parquet and docx.
     """
     render.verbose = verbose
+    if multi_domain:
+        _check_routed(paths, named=bool(domain or domain_field))
     moeret = options.open_store(
         quiet=quiet,
         store=store,
@@ -94,3 +99,13 @@ def index(
         raise typer.Exit(1)
     if nothing := wording.nothing_indexed(report, dry_run=dry_run):
         raise NothingFoundError(nothing, hint="moeret index --verbose PATH lists every reason")
+
+
+def _check_routed(paths: list[str], *, named: bool) -> None:
+    """That there can be a document without a domain."""
+    if named:
+        said = "--multi-domain is for documents without a domain: --domain and --domain-field give them one"
+        raise UsageError(said, hint="leave one of them out")
+    if all(Path(path).is_dir() for path in paths):
+        said = "--multi-domain is for documents without a domain: those of a folder are of the folder's"
+        raise UsageError(said, hint=f"name the files: moeret index '{paths[0].rstrip('/')}/*' --multi-domain")

@@ -78,6 +78,8 @@ def query(
     answers = moeret.query_many(list(asked.values()), domains=domain, where=where, refine=refine)
     for name, answer in zip(asked, answers, strict=True):
         show(name, answer, json=json, explain=explain, several=len(asked) > 1)
+    if strange := sum(answer.abstained for answer in answers):
+        render.note(wording.like_nothing(strange, of=len(answers)))
     if not any(answer.hits for answer in answers):
         searched = {route.domain for answer in answers for route in answer.routes}
         render.note(nothing_found(moeret, searched, filtered=where is not None))

@@ -16,11 +16,13 @@ def read_text(text: str | None, *, hint: str) -> str:
     if text is None:
         raise UsageError("there is nothing to look for", hint=hint)
     if text == "-":
-        return _decoded(options.stdin().read())
+        text = _decoded(options.stdin().read())
     if any("\ud800" <= letter <= "\udfff" for letter in text):  # bytes of the terminal that are no UTF-8
         raise UsageError(
             "the query is not valid UTF-8", hint="write it in a terminal set to UTF-8, or pipe it in"
         )
+    if not text.strip():
+        raise UsageError("the query is empty", hint=hint)
     return text
 
 

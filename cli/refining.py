@@ -62,7 +62,8 @@ def refinement(
     """What the options ask for; None where they ask for nothing. The cross-encoder is loaded."""
     if seconds is not None and rerank is None:
         raise UsageError("--rerank-seconds goes with --rerank", hint="name a cross-encoder: --rerank MODEL")
-    if not (rerank or boost or also or widen or candidates is not None or mmr is not None):
+    given = any(one is not None for one in (rerank, candidates, mmr))  # "" and 0 mean something, too
+    if not (given or boost or also or widen):
         return None
     from moe_retrieval.retrieval.boosts import parse_boost
     from moe_retrieval.retrieval.refine import Refinement

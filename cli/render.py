@@ -124,8 +124,7 @@ def answer(found: Answer, *, explain: bool, title: str = "") -> None:
     if title:
         _show(_row((f"== {title}: {found.query}", "")))
     if explain:
-        routes = ", ".join(f"{route.domain} {route.probability:.2f}" for route in found.routes)
-        _show(_row((f"route: {routes} (generation {found.generation})", "")))
+        _show(_row((wording.route(found), "")))
     for hit in found.hits:
         _show(*_hit(hit, explain=explain))
 
@@ -144,7 +143,7 @@ def _hit(hit: Hit, *, explain: bool) -> Iterator[Text]:
 def status(found: Status, *, wanted_recall: float) -> None:
     """The live generation as a table; an index that finds less than is wanted gets a note."""
     line(f"store {wording.short_path(found.store)}, generation {found.generation} of {found.created}")
-    line(f"encoder {found.model}, router {found.router[:12] or 'none (one domain or none)'}")
+    line(f"encoder {found.model}, router {found.router[:12] or 'none (no documents)'}")
     columns = ("domain", "documents", "chunks", "expert", "index", "recall@10", "written since")
     table(columns, [wording.status_row(one, wanted_recall=wanted_recall) for one in found.domains])
     for domain, expert in found.waiting.items():

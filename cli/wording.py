@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,15 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from moe_retrieval.models import ExpertPair, ModelInfo
+    from moe_retrieval.retrieval.answer import Answer
     from moe_retrieval.status import DomainStatus
     from moe_retrieval.types import Hit, IndexReport, Rerouted
 
 SHOWN_REASONS = 10
 SHOWN_TEXT = 300
 _FOLDED = {ord("\n"): " ", ord("\t"): " "}
+_PARSERS_WORDS = re.compile(r"(?<=: )Value error, |, unable to parse string as an? \w+")
+"""What the library that reads the command line says of itself."""
 
 
 def clean(text: str) -> str:
@@ -24,6 +28,12 @@ def clean(text: str) -> str:
     from moe_retrieval.retrieval.rendering import visible
 
     return visible(text).translate(_FOLDED)
+
+
+def misuse(message: str) -> str:
+    """A sentence on a command line that means nothing, in the words of this program."""
+    said = _PARSERS_WORDS.sub("", message).replace(": Input should be ", ": it should be ").removesuffix(".")
+    return said[:1].lower() + said[1:]
 
 
 def count(number: int, noun: str) -> str:
@@ -99,6 +109,21 @@ def _reasons(what: str, items: Sequence[tuple[str, str]], *, everything: bool) -
         yield f"{what}: {short_path(source)}: {reason}"
     if len(items) > len(shown):
         yield f"{what}: {len(items) - len(shown):,} more; --verbose or --json lists all"
+
+
+def like_nothing(number: int, *, of: int) -> str:
+    """That the router knows no domain for questions."""
+    if of == 1:
+        return "the question is like none of the domains: all were searched"
+    are, were = ("is", "was") if number == 1 else ("are", "were")
+    return f"{number:,} of {of:,} questions {are} like none of the domains, and {were} searched in all"
+
+
+def route(found: Answer) -> str:
+    """Where a question was searched, and in what."""
+    routes = ", ".join(f"{route.domain} {route.probability:.2f}" for route in found.routes)
+    why = "like none of the domains, so all are searched; " if found.abstained else ""
+    return f"route: {routes} ({why}generation {found.generation})"
 
 
 def no_hits(searched: Sequence[str], *, others: Collection[str], filtered: bool) -> str:

@@ -22,6 +22,8 @@ def verdict(one: Verdict) -> str:
 
 def summary(verdicts: Sequence[Verdict]) -> str:
     """How many citations hold."""
+    if not verdicts:
+        return "no citations: there is nothing to check"
     held = sum(one.holds for one in verdicts)
     if held == len(verdicts):
         return f"{count(held, 'citation')}, all as they were cited"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from moe_retrieval.retrieval.citing import Verdict
     from moe_retrieval.retrieval.context import ContextOptions
     from moe_retrieval.retrieval.explaining import RouteReport
+    from moe_retrieval.retrieval.snapshot import Snapshot
     from moe_retrieval.status import Status
     from moe_retrieval.storage.store import Store
 
@@ -38,6 +40,7 @@ class Reading:
 
     def __init__(self, settings: Settings, *, notify: Callable[[str], None] = lambda _message: None) -> None:
         self.settings, self.notify = settings, notify
+        self._opening = threading.RLock()  # else two first queries would load two encoders
         self._store: Store | None = None
         self._retriever: Retriever | None = None
         self._writer: Encoder | None = None  # the one that wrote last: queries after it need load no other
@@ -76,24 +79,26 @@ class Reading:
     @property
     def store(self) -> Store:
         """The store, which must exist."""
-        if self._store is None:
-            self._store = open_store(self.settings)
-        return self._store
+        with self._opening:
+            if self._store is None:
+                self._store = open_store(self.settings)
+            return self._store
 
     @property
     def retriever(self) -> Retriever:
         """Answers queries; holds the loaded encoder and the open tables."""
-        if self._retriever is None:
-            store = self.store  # which may be missing
-            prepare_searching()
-            self._retriever = Retriever(
-                store,
-                choice=encoder_choice(self.settings),
-                loaded=self._writer,
-                indexing=indexing(self.settings),
-                notify=self.notify,
-            )
-        return self._retriever
+        with self._opening:
+            if self._retriever is None:
+                store = self.store  # which may be missing
+                prepare_searching()
+                self._retriever = Retriever(
+                    store,
+                    choice=encoder_choice(self.settings),
+                    loaded=self._writer,
+                    indexing=indexing(self.settings),
+                    notify=self.notify,
+                )
+            return self._retriever
 
     def query(
         self,
@@ -123,8 +128,20 @@ class Reading:
         refine: Refinement | None = None,
     ) -> list[Answer]:
         """As `query`, for many texts on one generation."""
+        search = self._search(mode=mode, domains=domains, where=where, fusing=fusing)
+        return self._answers(texts, search=search, k=self.settings.k if k is None else k, refine=refine)
+
+    def _search(
+        self,
+        *,
+        mode: Mode | str | None,
+        domains: Sequence[str] | None,
+        where: Filter | str | None,
+        fusing: Fusing | None = None,
+    ) -> partial[list[Answer]]:
+        """`Retriever.query_many`, with what was asked for, else what the settings say."""
         settings = self.settings
-        search = partial(
+        return partial(
             self.retriever.query_many,
             mode=mode or settings.mode,
             domains=domains,
@@ -132,12 +149,22 @@ class Reading:
             mass=settings.mass,
             fusing=fusing or Fusing(across=settings.fusion, weight=settings.vector_weight),
         )
-        k = settings.k if k is None else k
+
+    def _answers(
+        self,
+        texts: Sequence[str],
+        *,
+        search: partial[list[Answer]],
+        k: int,
+        refine: Refinement | None,
+        snapshot: Snapshot | None = None,
+    ) -> list[Answer]:
+        """Answers from the generation of `snapshot`, or, without one, from the newest."""
         if refine is None:
-            return search(texts, k=k)
-        snapshot = self.retriever.snapshot()
-        pinned_search = partial(search, snapshot=snapshot)
-        return refined(texts, k=k, refine=refine, search=pinned_search, snapshot=snapshot)
+            return search(texts, k=k, snapshot=snapshot)
+        snapshot = snapshot or self.retriever.snapshot()
+        search = partial(search, snapshot=snapshot)
+        return refined(texts, k=k, refine=refine, search=search, snapshot=snapshot)
 
     def context(
         self,
@@ -159,9 +186,10 @@ class Reading:
         options = context_options(self.settings, options, budget=budget, form=form)
         count = token_count(options.tokenizer) if options.tokenizer else None  # before anything is searched
         snapshot = self.retriever.snapshot()  # kept, so that `gc` leaves what the answer is made from
-        answer = self.query(text, k=k, mode=mode, domains=domains, where=where, refine=refine)
+        search = self._search(mode=mode, domains=domains, where=where)
+        (answer,) = self._answers([text], search=search, k=k, refine=refine, snapshot=snapshot)
         assembly = Assembly.of(
-            self.store.catalog.read(answer.generation),
+            snapshot.generation,
             secret=self.store.secret,
             count=count or snapshot.encoder.count_tokens,
         )

@@ -60,7 +60,7 @@ class Held:
         """
         if len(self.chances) < ENOUGH:
             return None
-        place = int((1 - mass) * (len(self.chances) + 1) + _CLOSE)
+        place = min(int((1 - mass) * (len(self.chances) + 1) + _CLOSE), len(self.chances))
         return float(self.chances[place - 1]) if place else 0.0
 
     @property

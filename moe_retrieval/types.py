@@ -244,6 +244,16 @@ class Rerouted:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was learnt from judged queries under vectors that are no more: how many `questions` the router
+    knew, and the `calibrations` of which domains.
+    """
+
+    questions: int
+    calibrations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class IndexReport:
     """What a run of index or reindex did.
 
@@ -251,7 +261,8 @@ class IndexReport:
     embedded in this run; `unchanged`, `moved` (to another domain), `removed`, `rejected` and `vanished`
     count documents, `shared` those that lie in several domains; `domains` gives
     chunks per domain, `routed` the documents that the router placed, `rerouted` what other domains did to
-    the routing of what was known before (None: they are the same).
+    the routing of what was known before (None: they are the same), `forgotten` what only `moeret tune` can
+    teach the store again (None: nothing).
     """
 
     documents: int = 0
@@ -270,6 +281,7 @@ class IndexReport:
     rejections: tuple[Rejected, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     rerouted: Rerouted | None = None
+    forgotten: Forgotten | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

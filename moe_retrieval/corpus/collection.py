@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+_LINE = 'one {"_id": "q1", "text": "..."} per line'
+
 Qrels = dict[str, dict[str, int]]
 """Query id -> document id -> grade; 0: judged, and not relevant."""
 
@@ -101,7 +103,7 @@ def read_qrels(path: Path) -> Qrels:
         fields = [parts[0], parts[2], parts[3]] if len(parts) == 4 else parts
         try:
             query, document, grade = fields[0], fields[1], int(float(fields[2]))
-        except (IndexError, ValueError) as error:
+        except (IndexError, ValueError, OverflowError) as error:
             raise UsageError(
                 f"{path}, line {number} is no judgement", hint="query-id, corpus-id, score, set apart by tabs"
             ) from error
@@ -128,10 +130,15 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
             continue
         try:
             record = json.loads(line)
+            if "\\u" in line:
+                json.dumps(record, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            said = f"{path}, line {number} holds half a character (a lone surrogate)"
+            raise UsageError(said, hint="write it in UTF-8, or as two \\u escapes") from error
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}, line {number} is no JSON: {error}", hint="fetch it again") from error
         if not isinstance(record, dict) or "_id" not in record or not isinstance(record.get("text"), str):
-            raise UsageError(f"{path}, line {number} has no _id or no text", hint='{"_id": "", "text": ""}')
+            raise UsageError(f"{path}, line {number} has no _id or no text", hint=_LINE)
         yield record
 
 
@@ -139,9 +146,9 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path} cannot be read: {error}", hint="a collection has corpus.jsonl, queries.jsonl, qrels.tsv"
-        ) from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        hint = "a collection has corpus.jsonl, queries.jsonl, qrels.tsv"
+        raise UsageError(f"{path} cannot be read: {reason}", hint=hint) from error
 
 
 def _text(record: Mapping[str, Any]) -> str:

@@ -207,7 +207,7 @@ def _tokens(text: str) -> Iterator[_Token]:
         if found is None:
             raise FilterError(
                 f"the filter cannot be read at {text[at : at + 20].strip()!r}",
-                hint="strings are quoted with ', fields are plain names",
+                hint="strings stand in ', with '' for a ' inside; fields are plain names, others stand in `",
             )
         kind = str(found.lastgroup)
         yield _Token(kind, found[kind], found.start(kind))

@@ -12,12 +12,16 @@ if TYPE_CHECKING:
 KEY_WORDS = frozenset({"and", "or", "not", "in", "like", "is", "null", "between", "true", "false"})
 """Words that name a field only where they are quoted: `` `in` = 3 ``."""
 
+_NONE = "doc_id in ()"
+_ALL = f"not {_NONE}"
+"""What an `or` and an `and` of nothing match, in words: the language has no constants."""
+
 _NAME = re.compile(r"[A-Za-z_][\w.\-]*")
 
 
 def written(tree: Filter) -> str:
     """The text of a tree, with no more parentheses than it needs."""
-    from moe_retrieval.filters.tree import And, Comparison, IsNull, Like, Not, OneOf
+    from moe_retrieval.filters.tree import And, Comparison, IsNull, Like, Not, OneOf, Or
 
     match tree:
         case Comparison(name, operator, value):
@@ -30,6 +34,8 @@ def written(tree: Filter) -> str:
             return f"{_name(name)} is null"
         case Not(part):
             return f"not {_operand(part)}"
+        case And(()) | Or(()):
+            return _ALL if isinstance(tree, And) else _NONE
         case _:
             word = " and " if isinstance(tree, And) else " or "
             return word.join(_operand(part) for part in tree.parts)
@@ -38,7 +44,8 @@ def written(tree: Filter) -> str:
 def _operand(tree: Filter) -> str:
     from moe_retrieval.filters.tree import And, Or
 
-    return f"({written(tree)})" if isinstance(tree, And | Or) else written(tree)
+    several = isinstance(tree, And | Or) and len(tree.parts) > 1
+    return f"({written(tree)})" if several else written(tree)
 
 
 def _name(name: str) -> str:

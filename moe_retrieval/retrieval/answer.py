@@ -29,5 +29,10 @@ class Answer:
     fused: Across | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def abstained(self) -> bool:
+        """Whether the text is like none of the domains, so that all were searched."""
+        return any(route.abstained for route in self.routes)
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -28,7 +28,10 @@ WEIGHT = 0.2
 """What a boost is worth unless it says otherwise."""
 
 _BUILT_IN = ("doc_id", "source", "title", "section", "page", "domain")
-_DATE = re.compile(r"\s*(\d{4})(?:[-/ ]?(\d{1,2})(?:[-/ ]?(\d{1,2}))?)?(?!\d)")
+_DATE = re.compile(
+    r"\s*(\d{4})(?:[-/ ](0?[1-9]|1[0-2])(?:[-/ ](0?[1-9]|[12]\d|3[01]))?(?!\d)"
+    r"|(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])?(?!\d)|(?!\d))"
+)
 _WRITTEN = re.compile(r"\s*([A-Za-z_][\w.\-]*)\s*([=~])\s*(.+?)\s*(?:\^\s*([-+]?[\d.]+))?\s*")
 
 
@@ -101,7 +104,9 @@ def parse_boost(text: str) -> Boost:
     number = WEIGHT if weight is None else _number(weight)
     if sign == "=":
         return Match(field, value, number)
-    return Recency(field, _number(value), number)
+    if math.isnan(years := _number(value)):
+        raise UsageError(f"the boost {text!r} has no number of years after ~", hint="for example: year~5")
+    return Recency(field, years, number)
 
 
 def boosted(hits: Sequence[Hit], boosts: Sequence[Boost]) -> list[Hit]:
@@ -129,7 +134,7 @@ def field_of(hit: Hit, name: str) -> MetaValue:
 
 
 def year_of(value: MetaValue) -> float:
-    """A date as a year with its fraction; NaN for what is none."""
+    """A date as a year with its fraction, as far as it can be read; NaN for what is none."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         if not math.isfinite(value):
             return math.nan
@@ -139,8 +144,9 @@ def year_of(value: MetaValue) -> float:
     found = _DATE.match(value) if isinstance(value, str) else None
     if found is None:
         return math.nan
-    year, month, day = (int(part) if part else 1 for part in found.groups())
-    return year + (month - 1) / 12 + (day - 1) / 372  # twelve months of 31 days: order is what counts
+    year, month, day, month_alone, day_alone = found.groups()
+    month, day = int(month or month_alone or 1), int(day or day_alone or 1)
+    return int(year) + (month - 1) / 12 + (day - 1) / 372  # twelve months of 31 days: order is what counts
 
 
 def _raised(hit: Hit, *, score: float, boost: float) -> Hit:

@@ -59,6 +59,7 @@ def in_use(generation: Generation) -> dict[str, DomainCalibration]:
     return {
         domain: _mean(one, parts[one.fingerprint]) if one.basis is Basis.STATISTICS else one
         for domain, one in known.items()
+        if entries[domain].rows
     }
 
 
@@ -93,16 +94,22 @@ def measured(store: Store, entry: DomainEntry) -> DomainCalibration | None:
     """The calibration of a domain by its own texts; None where they are too few or too alike."""
     if entry.rows < FEWEST:
         return None
-    view = store.view(entry)
-    rows = view.take(_spread(entry.rows, SEEN), columns=[VECTOR, "doc_key"])
-    vectors, documents = to_numpy(rows[VECTOR]), rows["doc_key"].to_numpy()
-    asked = _spread(len(vectors), ASKED)
-    cosines = vectors[asked] @ vectors.T  # (asked, seen)
-    cosines[documents[asked][:, None] == documents] = np.nan
     try:
-        return DomainCalibration.from_statistics(cosines, fingerprint=entry.fingerprint, digest=entry.digest)
+        return DomainCalibration.from_statistics(
+            sampled_cosines(store, entry), fingerprint=entry.fingerprint, digest=entry.digest
+        )
     except UsageError:
         return None
+
+
+def sampled_cosines(store: Store, entry: DomainEntry) -> NDArray[np.float32]:
+    """Cosines (asked, seen) of some chunks of a domain with many; not a number inside one document."""
+    rows = store.view(entry).take(_spread(entry.rows, SEEN), columns=[VECTOR, "doc_key"])
+    vectors, documents = to_numpy(rows[VECTOR]), rows["doc_key"].to_numpy()
+    asked = _spread(len(vectors), ASKED)
+    cosines: NDArray[np.float32] = vectors[asked] @ vectors.T
+    cosines[documents[asked][:, None] == documents] = np.nan
+    return cosines
 
 
 def _spread(rows: int, size: int) -> NDArray[np.int64]:

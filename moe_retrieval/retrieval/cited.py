@@ -64,6 +64,13 @@ def _checked(record: Any, wanted: Mapping[str, type | tuple[type, ...]], *, plac
     for field, kind in wanted.items():
         if field not in record:
             raise UsageError(f"{place} has no {field!r}", hint=HINT)
-        if not isinstance(record[field], kind) or isinstance(record[field], bool):
-            raise UsageError(f"{place}: {field!r} is {record[field]!r:.60}", hint=HINT)
+        value = record[field]
+        torn = isinstance(value, str) and not _is_whole(value)
+        if not isinstance(value, kind) or isinstance(value, bool) or torn:
+            raise UsageError(f"{place}: {field!r} is {value!r:.60}", hint=HINT)
     return {field: record[field] for field in wanted}
+
+
+def _is_whole(text: str) -> bool:
+    """Whether no character of a text is half a pair: what the store holds can be written as UTF-8."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)

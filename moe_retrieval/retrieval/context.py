@@ -120,7 +120,8 @@ def _rendered(
 
 
 def _too_small(needed: int, budget: int) -> BudgetError:
+    tokens = "1 token" if budget == 1 else f"{budget} tokens"
     return BudgetError(
-        f"a budget of {budget} tokens holds no hit: the smallest needs {needed}",
+        f"a budget of {tokens} holds no hit: the smallest needs {needed}",
         hint=f"give --budget {needed} or more",
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,18 +28,26 @@ from moe_retrieval.retrieval.joining import (
 from moe_retrieval.retrieval.joining import VECTOR_WEIGHT as VECTOR_WEIGHT
 from moe_retrieval.retrieval.joining import convex as convex
 from moe_retrieval.retrieval.joining import reciprocal_rank as reciprocal_rank
-from moe_retrieval.types import Across, Fusing, Mode, Why, Within
+from moe_retrieval.retrieval.reasons import reasons_of
+from moe_retrieval.types import Across, Fusing, Mode, Within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from moe_retrieval.storage.found import Found
+    from moe_retrieval.types import Why
 
 Place = tuple[str, int]
 """A chunk across tables: its domain and its key there."""
 
 LOWEST_ROUTE = 1e-3
 """A less probable domain, which a caller must have named or the router was in doubt about, counts as this."""
+
+
+ROUTE_POWER = 0.1
+"""Exponent of a domain's probability in a hybrid score: the best of 0, 0.05 to 0.25 for the validation
+queries of benchmarks/mixed.py (docs/fusion.md).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +117,7 @@ def fuse(
         scores = join.of(searched, *_scaled(searched, way, known.calibration))
     order = ranked(scores)
     best, elsewhere = first_of_each(order)[:k], copies(order)
-    reasons = _reasons(searched, elsewhere)
+    reasons = reasons_of(searched, elsewhere)
     return [Ranked(domain=place[0], key=place[1], score=scores[place], why=reasons[place]) for place in best]
 
 
@@ -134,7 +142,7 @@ def chosen_way(
     if fusing.across is Across.CALIBRATED and missing:
         raise UsageError(
             f"domain {missing[0]} is not calibrated, so its scores are no probabilities",
-            hint="moeret index calibrates it from its own texts; or join by rank: --across rrf",
+            hint="moeret index calibrates it from its own texts; or join by rank: --fusion rrf",
         )
     if fusing.across is not Across.AUTO:
         return fusing.across
@@ -163,12 +171,16 @@ class _Join:
         if self.mode is not Mode.HYBRID:
             return near if self.mode is Mode.VECTOR else match
         within = self.fusing.within or self.tuning.within or Within.WEIGHTED
-        return joined(near, match, within=within, weight=self.weight(searched))
+        scores = joined(near, match, within=within, weight=self.weight(searched))
+        shares = _shares(searched)
+        return {place: score * shares[place[0]] for place, score in scores.items()}
 
     def weight(self, searched: Sequence[Searched]) -> float | None:
         """That of the vector search: as asked for, else the mean of what the domains were tuned to."""
         if self.fusing.weight is not None:
             return self.fusing.weight
+        if self.fusing.within not in (None, self.tuning.within or Within.WEIGHTED):
+            return None  # a weight that was tuned for another way says nothing here
         own, whole = self.tuning.weights, self.tuning.weight
         if not any(one.domain in own for one in searched):
             return whole
@@ -176,6 +188,15 @@ class _Join:
         shares = [max(one.probability, LOWEST_ROUTE) for one in searched]
         parts = [share * own.get(one.domain, fallback) for one, share in zip(searched, shares, strict=True)]
         return math.fsum(parts) / math.fsum(shares)
+
+
+def _shares(searched: Sequence[Searched]) -> dict[str, float]:
+    """What a hybrid score, which is no probability, is multiplied by in each domain: 1 in the likeliest, and
+    in all that a caller named.
+    """
+    chances = {one.domain: max(one.probability, LOWEST_ROUTE) for one in searched}
+    highest = max(chances.values(), default=1.0)
+    return {domain: (chance / highest) ** ROUTE_POWER for domain, chance in chances.items()}
 
 
 def _lists(searched: Sequence[Searched], which: str) -> Lists:
@@ -224,23 +245,23 @@ def _scaled(
         case Across.COSINE:
             return vector, text
         case Across.CALIBRATED:
-            return _as_odds(searched, vector, calibration), text
+            return _as_chances(searched, vector, calibration), text
         case _:
             return _by_space(searched, vector, way), _by_space(searched, text, way)
 
 
-def _as_odds(
+def _as_chances(
     searched: Sequence[Searched], vector: Lists, calibration: Mapping[str, DomainCalibration]
 ) -> Lists:
     """Logarithm of p(domain) x p(relevant | cosine, domain): of the same order as the product, and evenly
     spread where the product is all but 0.
     """
-    chances = {one.domain: math.log(max(one.probability, LOWEST_ROUTE)) for one in searched}
     lists: Lists = {}
-    for domain, scores in vector.items():
-        odds = calibration[domain].log_odds(np.array(list(scores.values())))
-        values = chances[domain] - np.logaddexp(0.0, -odds)
-        lists[domain] = dict(zip(scores, values.tolist(), strict=True))
+    for one in searched:
+        scores = vector.get(one.domain, {})
+        odds = calibration[one.domain].log_odds(np.array(list(scores.values())))
+        chances = math.log(max(one.probability, LOWEST_ROUTE)) - np.logaddexp(0.0, -odds)
+        lists[one.domain] = dict(zip(scores, chances.tolist(), strict=True))
     return lists
 
 
@@ -262,24 +283,3 @@ def _by_own(pool: Mapping[Place, float], way: Across, chance: float) -> dict[Pla
         return around_mean(pool)
     scaled, _ = from_last_to_best(pool, shortest=min(pool.values(), default=0.0))
     return {place: chance * score for place, score in scaled.items()}
-
-
-def _reasons(searched: Sequence[Searched], elsewhere: Mapping[int, tuple[str, ...]]) -> dict[Place, Why]:
-    """Route, rank and score of every candidate in the searches of its own domain."""
-    reasons: dict[Place, Why] = {}
-    for one in searched:
-        vector, text = _ranks(one.vector), _ranks(one.text)
-        for key in vector.keys() | text.keys():
-            vector_rank, vector_score = vector.get(key, (None, None))
-            text_rank, text_score = text.get(key, (None, None))
-            why = Why(one.probability, vector_rank, vector_score, text_rank, text_score)
-            others = tuple(name for name in elsewhere.get(key, ()) if name != one.domain)
-            reasons[one.domain, key] = replace(why, copies=others) if others else why
-    return reasons
-
-
-def _ranks(found: Found | None) -> dict[int, tuple[int, float]]:
-    if found is None:
-        return {}
-    pairs = zip(found.keys, found.scores, strict=True)
-    return {int(key): (rank, float(score)) for rank, (key, score) in enumerate(pairs, start=1)}

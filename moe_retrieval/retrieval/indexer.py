@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from moe_retrieval.corpus.chunking import Chunker
 from moe_retrieval.errors import UsageError
+from moe_retrieval.retrieval.forgetting import forgotten
 from moe_retrieval.retrieval.indexing import Indexing
 from moe_retrieval.retrieval.rerouting import rerouted
 from moe_retrieval.retrieval.run import IndexRun
@@ -103,7 +104,11 @@ class Indexer:
                 run.publish()  # what is written is kept: the next run goes on from here
                 raise
             report = run.finish()
-        return replace(report, rerouted=self._rerouted(before, run.live))
+        return replace(
+            report,
+            rerouted=self._rerouted(before, run.live),
+            forgotten=forgotten(self.store, before, run.live),
+        )
 
     def _rerouted(self, before: Generation | None, after: Generation | None) -> Rerouted | None:
         """What new domains did to old routing."""

@@ -26,6 +26,9 @@ EVEN_WEIGHT = 0.5
 DEPTH = 100
 """Candidates each search gives to fusion, at least; five times k when that is more."""
 
+_BELOW = 1e-3
+"""What is left of the distance to the lower end of a list, of a score below it."""
+
 DEVIATIONS = 3.0
 """How far around its mean a list is taken to reach."""
 
@@ -93,7 +96,11 @@ def ranked(scores: Scores) -> list[Place]:
 
 
 def from_last_to_best(scores: Scores, *, shortest: float) -> tuple[dict[Place, float], float]:
-    """Scaled scores, and what a missing one is worth; `shortest`: the lower end of a list below DEPTH."""
+    """Scaled scores, and what a missing one is worth; `shortest`: the lower end of a list below DEPTH.
+
+    Below the lower end, where longer lists reach, scores go on falling by next to nothing: whether ten hits
+    are asked for or fifty, the first ten are the same.
+    """
     best = sorted(scores.values(), reverse=True)
     if not best:
         return {}, 0.0
@@ -101,7 +108,8 @@ def from_last_to_best(scores: Scores, *, shortest: float) -> tuple[dict[Place, f
     if high <= low:
         return dict.fromkeys(scores, 1.0), 0.0
     scaled = {place: (score - low) / (high - low) for place, score in scores.items()}
-    return scaled, min(0.0, *scaled.values())
+    levelled = {place: score if score > 0 else _BELOW * score for place, score in scaled.items()}
+    return levelled, min(0.0, *levelled.values())
 
 
 def standardised(scores: Scores) -> dict[Place, float]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from moe_retrieval.calibration import Tuning
+from moe_retrieval.calibration import Basis, Tuning
 from moe_retrieval.errors import UnknownDomainError, UsageError
 from moe_retrieval.retrieval.calibrating import as_written, calibrated, calibration_of
 from moe_retrieval.retrieval.indexing import build_indexes
@@ -57,6 +57,13 @@ def publish(
         calibration=known,
         tuning=_tuning(live, entries),
     )
+
+
+def uncalibrated(store: Store, live: Generation | None) -> bool:
+    """Whether publishing would calibrate a domain that an older version of moeret left without."""
+    if live is None:
+        return False
+    return calibrated(store, live.domains, live=live).keys() > calibration_of(live).keys()
 
 
 def republish(
@@ -122,6 +129,17 @@ def _carried(live: Generation | None, entries: Mapping[str, DomainEntry]) -> dic
     return calibration_of(live, entries) if live else {}
 
 
+def _of_texts_that_are_there(
+    calibration: Mapping[str, DomainCalibration], entries: Mapping[str, DomainEntry]
+) -> dict[str, DomainCalibration]:
+    """Less what was fitted to the texts of domains that have been emptied since."""
+    return {
+        domain: one
+        for domain, one in calibration.items()
+        if entries[domain].rows or one.basis is not Basis.STATISTICS
+    }
+
+
 def _tuning(live: Generation | None, entries: Mapping[str, DomainEntry]) -> Tuning:
     """What the live generation was tuned to, less the domains that are no more."""
     tuning = Tuning.from_dict(live.tuning if live else {})
@@ -159,7 +177,7 @@ def _publish(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         partial=partial,
         note=note,
-        calibration=as_written(calibration),
+        calibration=as_written(_of_texts_that_are_there(calibration, entries)),
         tuning=tuning.to_dict() if tuning != Tuning() else {},
         after=live.number if live else 0,
     )

@@ -64,7 +64,8 @@ class Refinement:
             said = f"{self.candidates} candidates cannot be refined"
             raise UsageError(said, hint=f"ask for 1 to {MAX_CANDIDATES}")
         if self.mmr is not None and not 0 <= self.mmr <= 1:
-            raise UsageError(f"the weight of relevance is {self.mmr}", hint="give 0 to 1, for example 0.7")
+            said = f"the weight of relevance (mmr) is {self.mmr}"
+            raise UsageError(said, hint="give 0 to 1, for example 0.7")
         if not (self.seconds > 0 and math.isfinite(self.seconds)):
             raise UsageError(f"a reranker cannot take {self.seconds} s", hint="give seconds above 0")
         if self.batch < 1:

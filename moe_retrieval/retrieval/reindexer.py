@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from moe_retrieval.errors import (
@@ -17,6 +18,7 @@ from moe_retrieval.errors import (
 from moe_retrieval.retrieval import estimate
 from moe_retrieval.retrieval.candidates import take_in_packs
 from moe_retrieval.retrieval.embedded import embedded_before
+from moe_retrieval.retrieval.forgetting import forgotten
 from moe_retrieval.retrieval.indexing import Indexing, build_indexes
 from moe_retrieval.retrieval.plan import Change, DomainPlan, Part, changes_of, same_model
 from moe_retrieval.retrieval.publisher import publish
@@ -101,7 +103,7 @@ class Reindexer:
         started = self.clock()
         take_in_packs(self.store, self.encoder)
         with self.store.lease():
-            live = self._live()
+            live = before = self._live()
             plans = self.plan(domains=domains, force=force)
             done = {
                 plan.domain: self._rebuilt(plan, live.domains[plan.domain], force=force, progress=progress)
@@ -110,7 +112,8 @@ class Reindexer:
             entries = {name: one.entry for name, one in done.items() if one.entry is not None}
             if entries:
                 live = self._published(live, entries, plans)
-        return self._report(live, done, entries, seconds=self.clock() - started)
+        report = self._report(live, done, entries, seconds=self.clock() - started)
+        return replace(report, forgotten=forgotten(self.store, before, live))
 
     # --- plans --------------------------------------------------------------------------------------------
 

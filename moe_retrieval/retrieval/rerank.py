@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -25,6 +26,10 @@ SECONDS = 10.0
 
 BATCH = 16
 """Texts that a reranker is given at once; between two batches it is asked whether time is over."""
+
+
+_HINT = "name the folder or the hub id of a cross-encoder"
+_HUB_ID = re.compile(r"(\w[\w.\-]*/)?\w[\w.\-]*")
 
 
 class Reranker(Protocol):
@@ -58,16 +63,14 @@ class CrossEncoderReranker:
             raise MissingExtraError("sentence-transformers", extra="st", purpose="reranking") from error
         from moe_retrieval.model.surgery import no_progress
 
+        _check_place(str(model))
         options = {"model_kwargs": {"use_safetensors": True}, "max_length": max_length}
         try:
             with no_progress():
                 loaded = CrossEncoder(str(model), device=device or None, **options)
         except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
             said = str(error).strip().partition("\n")[0]
-            raise ModelError(
-                f"the reranker {str(model)!r} cannot be loaded: {said}",
-                hint="name the folder or the hub id of a cross-encoder",
-            ) from error
+            raise ModelError(f"the reranker {str(model)!r} cannot be loaded: {said}", hint=_HINT) from error
         if loaded.num_labels != 1:
             raise ModelError(
                 f"the reranker {str(model)!r} gives {loaded.num_labels} scores per pair",
@@ -80,6 +83,16 @@ class CrossEncoderReranker:
         pairs = [(query, text) for text in texts]
         found = self._model.predict(pairs, batch_size=len(pairs), show_progress_bar=False)
         return np.asarray(found, np.float32)
+
+
+def _check_place(model: str) -> None:
+    """What cannot be a hub id must be the folder of a model; of others the library says what it misses."""
+    folder = Path(model)
+    if model and folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"the folder {model} holds no reranker: it has no config.json", hint=_HINT)
+    elif not _HUB_ID.fullmatch(model):
+        raise ModelError(f"the reranker {model!r} is neither a folder nor a hub id", hint=_HINT)
 
 
 def reranked(

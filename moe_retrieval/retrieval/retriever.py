@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from moe_retrieval.errors import NothingFoundError, UsageError
+from moe_retrieval.errors import NothingFoundError, UsageError, did_you_mean
 from moe_retrieval.filters import Filter, parse_filter
 from moe_retrieval.retrieval.answer import Answer as Answer
 from moe_retrieval.retrieval.encoding import encode_queries
@@ -87,8 +87,8 @@ class Retriever:
         `fusing`: how lists are joined; None: as the store was tuned.
 
         Raises:
-            UsageError: the text is empty, k is out of range, or a way of fusing needs a calibration that a
-                domain does not have.
+            UsageError: the text is empty, k or a weight is out of range, there is no such mode, or a way of
+                fusing needs a calibration that a domain does not have.
             FilterError: the filter does not parse or names an unknown field.
             UnknownDomainError: a named domain is not in the store.
             NothingFoundError: the store holds no documents.
@@ -255,8 +255,21 @@ def _asks(
     fusing: Fusing | None,
 ) -> list[Ask]:
     where = parse_filter(where) if isinstance(where, str) else where
-    mode, fusing = Mode(mode), fusing or Fusing()
+    mode, fusing = _mode(mode), _weighted(fusing or Fusing())
     return [Ask(_checked(text, k), k=k, mode=mode, where=where, fusing=fusing) for text in texts]
+
+
+def _mode(mode: Mode | str) -> Mode:
+    known = [one.value for one in Mode]
+    if mode not in known:
+        raise UsageError(f"there is no mode {mode!r}", hint=did_you_mean(mode, known))
+    return Mode(mode)
+
+
+def _weighted(fusing: Fusing) -> Fusing:
+    if fusing.weight is not None and not 0 <= fusing.weight <= 1:
+        raise UsageError(f"the weight of the vector search is {fusing.weight}", hint="give 0 to 1")
+    return fusing
 
 
 def _checked(text: str, k: int) -> str:

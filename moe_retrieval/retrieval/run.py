@@ -14,7 +14,7 @@ from moe_retrieval.hashing import content_hash, document_key, shared_hash
 from moe_retrieval.retrieval.indexing import build_indexes, tidy
 from moe_retrieval.retrieval.moves import unfinished_moves, without
 from moe_retrieval.retrieval.placing import Placing
-from moe_retrieval.retrieval.publisher import publish
+from moe_retrieval.retrieval.publisher import publish, uncalibrated
 from moe_retrieval.retrieval.routing import load_router
 from moe_retrieval.retrieval.writer import DomainWriter
 from moe_retrieval.storage.rows import Row
@@ -128,7 +128,7 @@ class IndexRun:
         due = {name: writer for name, writer in self.writers.items() if writer.changed() or partial}
         for writer in due.values():
             tidy(self.store, writer.table, indexing=self.options.indexing)
-        if due or self.refit:
+        if due or self.refit or uncalibrated(self.store, self.live):
             self._publish(due, partial=False)
         elif self.live:
             build_indexes(self.store, self.live.domains, indexing=self.options.indexing)

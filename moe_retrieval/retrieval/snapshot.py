@@ -139,16 +139,18 @@ class Snapshot:
         """The domains that the router takes (`mass`: see `router_choice.choose`), and every domain that it
         was not fitted on; all domains for a text that is like none of them, each marked `abstained`.
 
-        `vector`: float32 (dim,), the text under `general`.
+        A domain that has been emptied since the router was fitted is passed over, for the next best if need
+        be. `vector`: float32 (dim,), the text under `general`.
         """
         if self.router is None:
             return self.named(self.domains)
         choice = self.router.choose(vector, mass=mass)
-        routed = choice.routes
+        known = [route for route in choice.chances if route.domain in self.domains]
+        routed = [route for route in choice.routes if route.domain in self.domains] or known[:1]
         if choice.abstained:
-            routed = tuple(Route(one.domain, one.probability, abstained=True) for one in choice.chances)
+            routed = [Route(one.domain, one.probability, abstained=True) for one in known]
         unknown = [domain for domain in self.domains if domain not in self.router.domains]
-        return tuple(route for route in routed if route.domain in self.domains) + self.named(unknown)
+        return tuple(routed) + self.named(unknown)
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Query vectors, float32 (n, dim), under the general expert: what the router looks at."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ def token_count(name: str) -> Count:
 
 
 def _file_of(name: str) -> Path:
-    place = Path(name).expanduser() if name.startswith("~") else Path(name)
+    place = Path(os.path.expanduser(name))  # noqa: PTH111 - that of Path fails where there is no such user
     if place.is_dir():
         if not (place / FILE).is_file():
             hint = "AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER) writes one"
@@ -57,10 +58,10 @@ def _cached(name: str) -> Path:
 
     try:
         found = try_to_load_from_cache(name, FILE)
-    except HFValidationError:  # no hub id is spelled so
-        found = None
+    except HFValidationError as error:  # no hub id is spelled so
+        raise UsageError(f"there is no tokenizer {name!r}", hint=f"give {_KINDS}") from error
     if not isinstance(found, str):
-        hint = f"give {_KINDS}; hf download {name} {FILE} would fetch a hub id"
+        hint = f"give {_KINDS}; hf download {name} {FILE} would fetch it, if it is a hub id"
         raise UsageError(f"there is no tokenizer {name!r}", hint=hint)
     return Path(found)
 
@@ -72,7 +73,7 @@ def _from_file(file: str, _changed: int) -> Count:
     try:
         tokenizer = Tokenizer.from_file(file)
     except Exception as error:  # the library raises nothing narrower
-        raise UsageError(f"{file} cannot be read as a tokenizer: {error}", hint=f"give {_KINDS}") from error
+        raise UsageError(f"{file} cannot be read as a tokenizer", hint=f"give {_KINDS}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True

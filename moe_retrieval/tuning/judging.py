@@ -169,7 +169,7 @@ def _ways(asked: Asked, snapshot: Snapshot, notes: list[str]) -> Iterator[Answer
         notes.append("all domains are on one expert, so there is one way to join their scores")
         return
     for across in COMPARED:
-        if across is Across.CALIBRATED and set(snapshot.domains) - set(snapshot.generation.calibration):
+        if across is Across.CALIBRATED and set(snapshot.domains) - set(snapshot.calibration):
             notes.append("not every domain is calibrated: there is no calibrated fusion")
         else:
             yield AnswerWay(Searching.ROUTED, across)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 
 from moe_retrieval.errors import UsageError
 from moe_retrieval.evaluation.intervals import paired_bootstrap
+from moe_retrieval.retrieval.calibrating import as_written, calibration_of, in_use
 from moe_retrieval.retrieval.publisher import retune
 from moe_retrieval.retrieval.routing import taught_router
 from moe_retrieval.tuning.fitting import RELEVANT, chosen_tuning, fit_calibrations
@@ -18,7 +20,7 @@ from moe_retrieval.tuning.report import Part, Trial, TuneReport
 from moe_retrieval.tuning.searches import search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from moe_retrieval.calibration import DomainCalibration, Tuning
@@ -51,19 +53,26 @@ def tune(
     Chosen on the half to choose by (`read_queries`): the weights of the hybrid score, for the store and for
     its domains (`weights.choose`), the router, which learns the domains that queries name, and, where domains
     have experts of their own, the calibration of each. A part is kept only where it gains on the held-out
-    half; what is kept is published as one generation. Nothing is, with `dry_run`. `progress` hears how many
-    queries were searched.
+    half; what is kept is published as one generation, and no other run writes meanwhile. Nothing is, with
+    `dry_run`. `progress` hears how many queries were searched.
 
     Raises:
         UsageError: a file cannot be used, queries are too few, or the store has none of their documents.
         NothingFoundError: the store holds no documents.
+        StoreBusyError: another process is writing.
     """
-    snapshot = retriever.snapshot()
-    queries = read_queries(folder, known=snapshot.domains)
+    with nullcontext() if dry_run else retriever.store.lease():
+        snapshot = retriever.snapshot()
+        work = _Work(retriever, snapshot, mass=mass, seed=seed, progress=progress)
+        return _tuned(work, folder, read_queries(folder, known=snapshot.domains), dry_run=dry_run)
+
+
+def _tuned(work: _Work, folder: Path, queries: Sequence[JudgedQuery], *, dry_run: bool) -> TuneReport:
+    """The report, and the generation of what is kept."""
     chosen_by = [one for one in queries if not one.held]
     held = [one for one in queries if one.held]
     _check(folder, chosen_by, held)
-    work = _Work(retriever, snapshot, mass=mass, seed=seed, progress=progress)
+    live, store = work.snapshot, work.retriever.store
     known, judged = work.searched(chosen_by), work.searched(held)
     _check_documents(folder, known)
     tuning, weights = work.weights(known, judged, source=folder.resolve().name)
@@ -81,11 +90,11 @@ def tune(
     if dry_run or not report.gains:
         return report
     generation = retune(
-        retriever.store,
-        live=snapshot.generation,
-        tuning=tuning if weights.kept else replace(snapshot.tuning, created=tuning.created),
+        store,
+        live=live.generation,
+        tuning=tuning if weights.kept else replace(live.tuning, created=tuning.created),
         calibration=calibration if scales.kept else None,
-        router=_saved(retriever.store, router) if router and routing.kept else None,
+        router=_saved(store, router) if router and routing.kept else None,
     )
     return replace(report, generation=generation.number)
 
@@ -202,10 +211,15 @@ class _Work:
                 Part.CALIBRATION, reason=f"no domain has {RELEVANT} relevant chunks among its candidates"
             )
         routed = self._routed or self.searched(held, routed=True)
-        before = self._ndcg(routed, self.tuning)
-        after = [one.ndcg(tuning=self.tuning, calibration=self.live | fitted) for one in routed]
+        before, tried = self._ndcg(routed, self.tuning), self._with(fitted)
+        after = [one.ndcg(tuning=self.tuning, calibration=tried) for one in routed]
         test = self._test(after, before)
         return fitted, _trial(Part.CALIBRATION, before, test, kept=test.difference > 0)
+
+    def _with(self, fitted: Mapping[str, DomainCalibration]) -> dict[str, DomainCalibration]:
+        """What queries would go by, were these published: also for the other domains of a space."""
+        live = self.snapshot.generation
+        return in_use(replace(live, calibration=as_written(calibration_of(live) | dict(fitted))))
 
     def _ndcg(self, searched: Sequence[SearchedQuery], tuning: Tuning) -> list[float]:
         return [one.ndcg(tuning=tuning, calibration=self.live) for one in searched]

@@ -147,7 +147,7 @@ def test_what_a_run_has_published_before_a_write_fails_is_kept(
     which = 1
     while fail("index", which, errno.ENOSPC, failing, scene, for_good=for_good, publish=1e-6):
         which += 5
-    assert which > 500
+    assert which > 300
 
 
 @pytest.mark.parametrize("verb", ["index", "reindex"])

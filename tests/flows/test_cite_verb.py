@@ -73,6 +73,20 @@ def test_a_file_that_is_no_context_is_a_usage_error(filled: Run, tmp_path: Path,
     assert "next: give what moeret context --json has printed" in done.err
 
 
+def test_half_a_character_is_a_usage_error(filled: Run, cited: Path) -> None:
+    cited.write_text(cited.read_text().replace("heart.txt", "\\ud800.txt"))
+    done = filled("cite", "verify", cited)
+    assert (done.code, done.out) == (2, "")
+    assert "citation 1: 'doc_id' is '\\ud800.txt'" in done.err
+
+
+def test_a_context_that_cites_nothing_has_nothing_to_check(filled: Run) -> None:
+    empty = filled("context", "oxygen", "--where", "year > 2050", "--json")
+    done = filled("cite", "verify", "-", stdin=empty.out.encode())
+    assert (done.code, done.out) == (0, "")
+    assert "there is nothing to check" in done.err
+
+
 def test_a_file_that_is_not_there_is_a_usage_error(filled: Run) -> None:
     done = filled("cite", "verify", "none.json")
     assert done.code == 2

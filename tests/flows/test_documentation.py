@@ -18,6 +18,15 @@ def test_the_page_of_the_command_line_is_what_help_says() -> None:
     assert (ROOT / "docs" / "cli.md").read_text(encoding="utf8") == made
 
 
+def test_the_page_of_the_command_line_has_every_verb() -> None:
+    from moeret_cli.verbs import app
+
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf8")
+    names = [one.name for one in (*app.registered_commands, *app.registered_groups)]
+    assert len(names) > 10
+    assert [name for name in names if f"## moeret {name}\n" not in page] == []
+
+
 @pytest.mark.parametrize("place", [0, 1])
 def test_the_readmes_python_runs_as_it_stands(
     place: int, sample_store: tuple[Path, Done], tmp_path: Path
@@ -31,7 +40,7 @@ def test_the_readmes_python_runs_as_it_stands(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert {"0": "aspirin-low-dose", "1": "Answer from the sources"}[str(place)] in done.stdout
+    assert {"0": "aspirin-low-dose", "1": "Answer the question from the sources"}[str(place)] in done.stdout
 
 
 def test_the_readme_names_every_verb() -> None:
@@ -48,5 +57,8 @@ def test_the_readme_names_every_verb() -> None:
         "pairs",
         "train",
         "evaluate",
+        "route",
+        "tune",
+        "cite",
     ]
     assert [verb for verb in verbs if f"moeret {verb}" not in text] == []

@@ -395,3 +395,24 @@ def test_a_store_that_can_be_no_folder_is_a_usage_error(moeret: Run, store: str)
     done = moeret("status", "--store", store)
     assert done.code == 2
     assert "flag: store = " in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["context", "x", "--format", "yaml"], "'--format' / '-f': 'yaml' is not one of 'markdown', 'xml'"),
+        (["context", "x", "--budget", "1e3"], "'--budget' / '-b': it should be a valid integer\n"),
+        (["query", "x", "--mmr", "much"], "'--mmr': it should be a valid number\n"),
+    ],
+)
+def test_a_value_that_means_nothing_is_said_in_plain_words(moeret: Run, words: list[str], said: str) -> None:
+    done = moeret(*words)
+    assert (done.code, done.out) == (2, "")
+    assert f"moeret: error: invalid value for {said}" in done.err
+
+
+@pytest.mark.parametrize("verb", ["query", "context", "route"])
+def test_an_empty_question_says_how_this_verb_is_asked(moeret: Run, verb: str) -> None:
+    for done in (moeret(verb, "  "), moeret(verb, "-", stdin=b"\n")):
+        assert (done.code, done.out) == (2, "")
+        assert f'the query is empty\n        next: moeret {verb} "a question"' in done.err

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from moe_retrieval.errors import FilterError
-from moe_retrieval.filters import Comparison, Field, Filter, IsNull, Not, check_size, parse_filter
+from moe_retrieval.filters import And, Comparison, Field, Filter, IsNull, Not, Or, check_size, parse_filter
 
 year, journal = Field("year"), Field("journal")
 
@@ -40,6 +40,23 @@ year, journal = Field("year"), Field("journal")
 def test_an_expression_is_the_tree_of_its_text(tree: Filter, text: str) -> None:
     assert tree == parse_filter(text)
     assert parse_filter(str(tree)) == tree
+
+
+@pytest.mark.parametrize(
+    ("tree", "text"),
+    [
+        (And(()), "not doc_id in ()"),
+        (Or(()), "doc_id in ()"),
+        (Not(And(())), "not not doc_id in ()"),
+        (And((Field("year") == 1, Or(()))), "year = 1 and doc_id in ()"),
+        (And((Or((Field("year") == 1,)), Field("year") == 2)), "year = 1 and year = 2"),
+    ],
+)
+def test_a_filter_that_a_program_joined_from_no_clauses_can_be_written_and_read(
+    tree: Filter, text: str
+) -> None:
+    assert str(tree) == text
+    assert str(parse_filter(text)) == text
 
 
 def test_not_twice_is_the_filter_itself() -> None:

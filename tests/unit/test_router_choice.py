@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from moe_retrieval.errors import UsageError
 from moe_retrieval.router import Router
 from moe_retrieval.router_choice import ENOUGH, Held, Kind, choose
 from moe_retrieval.router_queries import KnownQueries
@@ -96,6 +97,18 @@ def test_a_set_is_never_empty() -> None:
     held = Held(np.full(ENOUGH, 0.99), np.zeros(ENOUGH))
     choice = choose(("a", "b"), np.zeros(2), held=held, mass=0.5)
     assert [route.domain for route in choice.routes] == ["a"]
+
+
+@pytest.mark.parametrize("mass", [5e-324, 1e-15, 1e-3])
+def test_next_to_no_certainty_takes_one_domain(taught: Router, mass: float) -> None:
+    assert len(taught.route(texts(1, seed=0)[0][0], mass=mass)) == 1
+    assert len(taught.route(texts(1, seed=0)[0][0], mass=mass, of=Kind.DOCUMENT)) == 1
+
+
+@pytest.mark.parametrize("mass", [0.0, -1.0, 1.0001, float("nan")])
+def test_a_mass_that_is_no_share_is_refused(taught: Router, mass: float) -> None:
+    with pytest.raises(UsageError, match="mass is above 0, up to 1"):
+        taught.choose(texts(1, seed=0)[0][0], mass=mass)
 
 
 def test_certainty_takes_every_domain(taught: Router) -> None:

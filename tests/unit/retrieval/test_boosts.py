@@ -85,7 +85,8 @@ def test_fields_are_spelled_as_filters_spell_them_and_the_built_in_win() -> None
 @pytest.mark.parametrize(
     ("value", "year"),
     [(2015, 2015), (2015.5, 2015.5), ("2015", 2015), ("2015-07-01", 2015.5), ("20150701", 2015.5),
-     (20150701, 2015.5), ("2015 Jul", 2015), ("2015-07-01T10:00:00Z", 2015.5)],
+     (20150701, 2015.5), ("2015 Jul", 2015), ("2015-07-01T10:00:00Z", 2015.5), ("2015/16", 2015),
+     ("2015-13", 2015), ("2015-00-00", 2015), ("2015-07-99", 2015.5)],
 )  # fmt: skip
 def test_dates_are_read_as_years(value: float | str, year: float) -> None:
     assert year_of(value) == pytest.approx(year)

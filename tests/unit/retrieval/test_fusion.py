@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from moe_retrieval.calibration import DomainCalibration, Tuning
 from moe_retrieval.errors import UsageError
 from moe_retrieval.retrieval.fusion import (
+    ROUTE_POWER,
     VECTOR_WEIGHT,
     Place,
     Ranked,
@@ -270,6 +271,25 @@ def test_at_most_k_come_back(k: int) -> None:
     assert len(fuse([part], mode=Mode.VECTOR, k=k)) == min(k, 500)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_first_ten_do_not_depend_on_how_many_are_asked_for(seed: int) -> None:
+    """Lists of 2,000 that have little in common, each as deep as a search for k hits would make it."""
+    chance = random.Random(seed)
+    vector = random_scores(chance, range(3_000), share=0.6)
+    text = random_scores(chance, range(3_000), share=0.6, scale=10.0)
+
+    def scores(k: int) -> dict[int, float]:
+        near, match = (best(one, search_depth(k)) for one in (vector, text))
+        part = one_domain("a", vector=near, text=match)
+        return {one.key: one.score for one in fuse([part], mode=Mode.HYBRID, k=k)[:10]}
+
+    few, many = scores(10), scores(200)
+    assert [few[key] for key in few.keys() & many.keys()] == pytest.approx(
+        [many[key] for key in few.keys() & many.keys()], abs=0.01
+    )
+    assert len(few.keys() & many.keys()) >= 9  # two that are all but equal may change places
+
+
 def test_no_searches_find_nothing() -> None:
     assert fuse([], mode=Mode.HYBRID, k=5) == []
 
@@ -293,11 +313,17 @@ def test_a_search_goes_a_hundred_deep_or_five_times_k(k: int, depth: int) -> Non
 # --- across spaces, as asked for ---
 
 
-def calibrations(*, scale: float = 1.0, shift: float = 0.0) -> dict[str, DomainCalibration]:
+def best(scores: dict[int, float], depth: int) -> dict[int, float]:
+    return dict(sorted(scores.items(), key=lambda pair: -pair[1])[:depth])
+
+
+def calibrations(
+    *, scale: float = 1.0, shift: float = 0.0, intercept: float = -5
+) -> dict[str, DomainCalibration]:
     """The same curve for both domains, `a` measured on a scale of its own."""
     return {
-        "a": DomainCalibration(10 / scale, -5 - 10 * shift / scale),
-        "b": DomainCalibration(10, -5),
+        "a": DomainCalibration(10 / scale, intercept - 10 * shift / scale),
+        "b": DomainCalibration(10, intercept),
     }
 
 
@@ -320,12 +346,44 @@ def two_spaces(
 def test_calibrated_spaces_of_any_scale_are_ranked_like_one_space(mode: Mode) -> None:
     shifted = two_spaces(random.Random(2), scale=0.25, shift=0.5)
     plain = [replace(one, space="general") for one in two_spaces(random.Random(2))]
-    found = fuse(shifted, mode=mode, k=50, calibration=calibrations(scale=0.25, shift=0.5))
-    ranked = places(fuse(plain, mode=mode, k=50))
-    if mode is Mode.HYBRID:  # the odds of equal routes are no straight line of the cosine, but nearly
-        assert set(places(found)[:5]) == set(ranked[:5])
-    else:
-        assert places(found) == ranked
+    rare = calibrations(scale=0.25, shift=0.5, intercept=-40)  # where log p is a straight line of the cosine
+    found = fuse(shifted, mode=mode, k=50, calibration=rare)
+    assert places(found) == places(fuse(plain, mode=mode, k=50))
+
+
+def test_a_weight_tuned_for_sums_is_none_of_ranks() -> None:
+    searched = two_spaces(random.Random(4))[:1]
+    ranks = Fusing(within=Within.RRF)
+    tuned = fuse(searched, mode=Mode.HYBRID, k=20, fusing=ranks, tuning=Tuning(weight=0.05))
+    assert tuned == fuse(searched, mode=Mode.HYBRID, k=20, fusing=ranks)
+    asked = fuse(searched, mode=Mode.HYBRID, k=20, fusing=replace(ranks, weight=0.05))
+    assert places(asked) != places(tuned)
+
+
+@pytest.mark.parametrize("space", ["one", "two"])
+def test_a_hybrid_score_in_a_less_likely_domain_is_lower(space: str) -> None:
+    """The same scores in both domains; only the routes differ."""
+    vector, text = {1: 0.9, 2: 0.5, 3: 0.1}, {1: 4.0, 2: 2.0}
+    likely = one_domain("b", space="one", vector=vector, text=text, probability=0.8)
+    doubtful = one_domain("a", space=space, vector={9 + key: score for key, score in vector.items()},
+                          text={9 + key: score for key, score in text.items()}, probability=0.1)  # fmt: skip
+    known = {"a": DomainCalibration(10, -5), "b": DomainCalibration(10, -5)}
+    scores = {
+        one.key: one.score for one in fuse([doubtful, likely], mode=Mode.HYBRID, k=6, calibration=known)
+    }
+    assert scores[1] == pytest.approx(1.0)
+    share = (0.1 / 0.8) ** ROUTE_POWER
+    if space == "one":
+        assert scores[10] == pytest.approx(share)
+    else:  # there the vector list knows the route, too
+        assert scores[10] < share
+
+
+def test_domains_that_a_caller_named_are_alike_to_a_hybrid_score() -> None:
+    parts = [
+        one_domain(name, vector={key: 0.9}, text={key: 2.0}, probability=1.0) for key, name in enumerate("ab")
+    ]
+    assert {one.score for one in fuse(parts, mode=Mode.HYBRID, k=2)} == {1.0}
 
 
 def test_a_calibrated_vector_score_is_the_route_times_the_probability() -> None:

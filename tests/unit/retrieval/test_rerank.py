@@ -135,6 +135,22 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "cross-encoder" in raised.value.hint
 
 
+@pytest.mark.parametrize("name", ["", "no such model", "../nowhere", "~/nowhere", "a/b/c"])
+def test_what_can_be_no_model_is_said_so_before_anything_is_looked_up(
+    name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sentence_transformers")
+    with pytest.raises(ModelError, match="neither a folder nor a hub id"):
+        CrossEncoderReranker.load(name)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers")
+    with pytest.raises(ModelError, match=r"holds no reranker: it has no config\.json"):
+        CrossEncoderReranker.load(tmp_path)
+
+
 def test_weights_that_could_run_code_are_refused(cross_encoder: Path, tmp_path: Path) -> None:
     import shutil
 

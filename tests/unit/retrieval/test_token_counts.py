@@ -70,11 +70,20 @@ def test_a_tokenizer_that_was_replaced_is_read_again(folder: Path) -> None:
     assert token_count(str(folder))(TEXT) > before
 
 
-@pytest.mark.parametrize("name", ["org/none", "a b?c", "missing.json", "..", "org/name/more"])
+@pytest.mark.parametrize(
+    "name", ["org/none", "a b?c", "missing.json", "..", "org/name/more", "~nobody-here/x"]
+)
 def test_a_name_of_nothing_says_what_can_be_named(name: str, folder: Path) -> None:
     with pytest.raises(UsageError) as caught:
         token_count(name)
     assert "tokenizer.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "fetched"), [("org/none", True), ("./none/tokenizer.json", False)])
+def test_how_to_fetch_is_said_of_what_may_be_a_hub_id(name: str, fetched: bool) -> None:
+    with pytest.raises(UsageError) as caught:
+        token_count(name)
+    assert (f"hf download {name}" in caught.value.hint) == fetched
 
 
 def test_a_file_that_is_no_tokenizer_is_a_usage_error(tmp_path: Path) -> None:
