@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from moe_retrieval.models import ExpertPair, ModelInfo
     from moe_retrieval.retrieval.answer import Answer
     from moe_retrieval.status import DomainStatus
-    from moe_retrieval.types import Hit, IndexReport, Rerouted
+    from moe_retrieval.types import Forgotten, Hit, IndexReport, Rerouted
 
 SHOWN_REASONS = 10
 SHOWN_TEXT = 300
@@ -70,6 +70,8 @@ def index_notes(report: IndexReport, *, dry_run: bool, verbose: bool, pruned: bo
         yield f"routed to {domain}: {count(number, 'document')} without a domain"
     if report.rerouted:
         yield rerouting(report.rerouted)
+    if report.forgotten:
+        yield forgetting(report.forgotten)
     if report.shared:
         yield f"in several domains: {count(report.shared, 'document')}"
     yield from _reasons("skipped", [(one.source, one.reason) for one in report.skipped], everything=verbose)
@@ -92,6 +94,14 @@ def rerouting(found: Rerouted) -> str:
     share = 100 * found.changed / max(found.texts, 1)
     said = f"routing: {found.changed:,} of {count(found.texts, 'known text')} ({share:.1f}%) now go elsewhere"
     return said + "".join(f", {number:,} to {domain}" for domain, number in found.to.items())
+
+
+def forgetting(found: Forgotten) -> str:
+    """What a store no longer knows of judged queries, and what teaches it again."""
+    what = [count(found.questions, "question") + " that the router knew"] if found.questions else []
+    if found.calibrations:
+        what.append(f"the judged calibration of {', '.join(found.calibrations)}")
+    return f"forgotten: {' and '.join(what)}; moeret tune DIR teaches them again"
 
 
 def nothing_indexed(report: IndexReport, *, dry_run: bool) -> str:

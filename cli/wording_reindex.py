@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from moeret_cli.wording import SHOWN_REASONS, count, short_path
+from moeret_cli.wording import SHOWN_REASONS, count, forgetting, short_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -77,6 +77,8 @@ def kept(report: IndexReport, *, verbose: bool) -> Iterator[str]:
         yield f"{len(report.rejections) - len(shown):,} more sources; --verbose or --json lists all"
     if report.unchanged:
         yield f"{count(report.unchanged, 'document')} kept old chunks; moeret index PATH cuts them anew"
+    if report.forgotten:
+        yield forgetting(report.forgotten)
 
 
 def duration(seconds: float) -> str:

@@ -6,11 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MOERET_ENGINE"] = "torch"  # no graph is exported where engines are not the subject
 from tests.tiny_model import build_tiny_bert
+
+# A busy machine is slow, which says nothing about the code.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
 
 ROOT = Path(__file__).parents[1]
 

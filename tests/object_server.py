@@ -1,6 +1,7 @@
 """Object stores for tests, on 127.0.0.1: moto's server, and one that answers as it is told to.
 
-moto checks the conditions of a write as S3 does. It is no store to keep anything in: what these tests show
+moto checks the conditions of a write as S3 does, but then writes without looking again; a lock makes of
+the two one step, as they are in S3. It is no store to keep anything in: what these tests show
 is the logic of commits, leases and copies, not what a provider's disks survive.
 """
 
@@ -27,8 +28,16 @@ SECRET = "not-to-be-shown"  # noqa: S105 - nobody's
 
 # The server ends with its standard input: no test run leaves one behind.
 _PROGRAM = """
-import logging, sys
+import logging, sys, threading
+from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
+lock, put_object = threading.Lock(), S3Response.put_object
+
+def put_one_after_the_other(self):
+    with lock:
+        return put_object(self)
+
+S3Response.put_object = put_one_after_the_other
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
 server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
 server.start()

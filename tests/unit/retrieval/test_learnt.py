@@ -22,6 +22,7 @@ from moe_retrieval.retrieval.routing import load_router, taught_router
 from moe_retrieval.router import Router
 from moe_retrieval.storage.catalog import Generation
 from moe_retrieval.types import Forgotten, Precision
+from moeret_cli.wording import forgetting
 from tests.tiny_model import different
 
 WORDS = {"cvd": "heart attack artery blood pressure", "skin": "mole skin sun lesion light"}
@@ -227,3 +228,10 @@ def test_a_domain_that_was_emptied_since_the_router_was_fitted_is_passed_over(
     answer = retriever.query("mole skin sun", mass=0.01)
     assert [route.domain for route in answer.routes] == ["cvd"]
     assert answer.hits
+
+
+def test_a_run_says_what_is_forgotten_and_what_teaches_it_again() -> None:
+    assert forgetting(Forgotten(questions=1)) == (
+        "forgotten: 1 question that the router knew; moeret tune DIR teaches them again"
+    )
+    assert "the judged calibration of a, b; moeret tune" in forgetting(Forgotten(0, ("a", "b")))
