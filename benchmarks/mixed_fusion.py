@@ -7,9 +7,9 @@ The stores are those that benchmarks/mixed.py builds in --work: `mixed-experts` 
 searched in all domains once (a quarter of an hour on two cores; kept in --work), the rest is joining lists.
 The router and what "judged" below is fitted to see validation queries only; all figures are of test queries.
 
-Where: `oracle` searches the query's own domain; `collection` all domains of the query's collection, as if that
-were known and no more; `routed` what the router takes; `all` every domain (of this, as it takes long, every
-third query). Where not the oracle decides, each domain is as probable as the router says.
+Where: `oracle` searches the query's own domain; `collection` all domains of the query's collection, as if
+that were known and no more; `routed` what the router takes; `all` every domain (of this, as it takes long,
+every third query). Where not the oracle decides, each domain is as probable as the router says.
 Ways across vector spaces: cosines as they are; z-score by space; reciprocal ranks; probabilities of
 relevance, calibrated on the store's own statistics, or on judged validation queries where a domain has
 enough.
