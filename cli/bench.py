@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moeret_cli import options, render, wording_bench
+from moeret_cli import bars, options, render, wording_bench
 
 if TYPE_CHECKING:
     from moe_retrieval.bench import Bench
@@ -44,7 +44,7 @@ def bench(
         for one in measured:
             render.json_line(one.to_dict())
         return
-    with render.phase("building and measuring every kind of index"):
+    with bars.phase("building and measuring every kind of index"):
         found = list(measured)
     _show(found)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moe_retrieval.errors import SettingsError
-from moeret_cli import options, render, wording_doctor
+from moeret_cli import bars, options, render, wording_doctor
 
 if TYPE_CHECKING:
     from moe_retrieval.doctor import Examination, Finding
@@ -38,7 +38,7 @@ def doctor(
 
     render.quiet = quiet
     wanted = Examination(sources=sources, scrub=scrub, repair=repair)
-    with render.phase(wording_doctor.work(wanted)):
+    with bars.phase(wording_doctor.work(wanted)):
         findings = examined(store, wait=wait, wanted=wanted)
     for finding in findings if json else ():
         render.json_line(finding.to_dict())

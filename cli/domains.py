@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moe_retrieval.errors import UnknownDomainError
-from moeret_cli import options, render, wording
+from moeret_cli import bars, options, render, wording
 from moeret_cli import wording_generations as said
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def rename(
     under the old name, is refused.
     """
     moeret = options.open_store(quiet=quiet, store=store, model=model, lease_wait=wait)
-    with render.phase(render.LOADING):
+    with bars.phase(bars.LOADING):
         done = moeret.rename_domain(old, new, dry_run=dry_run)
     if json:
         render.json_line(done.to_dict())

@@ -10,7 +10,7 @@ import typer
 from moe_retrieval.corpus.pairs import Split
 from moe_retrieval.errors import UsageError
 from moe_retrieval.types import slug
-from moeret_cli import options, render, wording_tune
+from moeret_cli import bars, options, render, wording_tune
 from moeret_cli import wording_evaluation as wording
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def evaluate(
     from moe_retrieval.evaluation.run import evaluate as judge
 
     encoders = _encoders(moeret, models or [], experts or []) if pairs or collection else {}
-    with render.counting("texts encoded", "evaluations") as progress:
+    with bars.counting("texts encoded", "evaluations") as progress:
         report = judge(
             encoders,
             pairs=pairs or (),
@@ -145,7 +145,7 @@ def _answers(
     """Judge what the store answers, and show it."""
     from moe_retrieval.tuning.judging import judge_retrieval
 
-    with render.counting("queries answered", "ways") as progress:
+    with bars.counting("queries answered", "ways") as progress:
         found = judge_retrieval(
             moeret.retriever,
             folder,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from moe_retrieval.errors import NothingFoundError, UsageError
-from moeret_cli import options, render, wording
+from moeret_cli import bars, options, render, wording
 from moeret_cli.interruption import resumable
 
 
@@ -80,7 +80,7 @@ def index(
         durability=durability,
         lease_wait=wait,
     )
-    with resumable(), render.counting("documents read", "chunks encoded") as progress:
+    with resumable(), bars.counting("documents read", "chunks encoded") as progress:
         report = moeret.index(
             paths,
             domain=domain,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moe_retrieval.errors import UsageError
-from moeret_cli import options, render
+from moeret_cli import bars, options, render
 
 if TYPE_CHECKING:
     from moe_retrieval.models import ModelInfo
@@ -43,7 +43,7 @@ def upcycle(
     render.quiet = quiet
     from moe_retrieval.models import upcycle_model
 
-    with render.phase(f"upcycling {base}"):
+    with bars.phase(f"upcycling {base}"):
         made = upcycle_model(
             base,
             output,
@@ -77,7 +77,7 @@ def experts(
     render.quiet = quiet
     from moe_retrieval.models import PROBES, compare_experts
 
-    with render.phase("comparing experts"):
+    with bars.phase("comparing experts"):
         pairs = compare_experts(model, texts=PROBES if texts is None else _lines(texts))
     for pair in pairs if json else ():
         render.json_line(pair.to_dict())
@@ -98,7 +98,7 @@ def export_expert(
     render.quiet = quiet
     from moe_retrieval.models import export_expert as export
 
-    with render.phase(f"exporting {domain}"):
+    with bars.phase(f"exporting {domain}"):
         pack = export(model, domain, output)
     render.line(str(pack))
 
@@ -116,7 +116,7 @@ def import_expert(
     render.quiet = quiet
     from moe_retrieval.models import import_expert as take
 
-    with render.phase(f"importing {domain}"):
+    with bars.phase(f"importing {domain}"):
         made = take(model, {domain: pack}, output)
     _show(made, json=json)
 
@@ -132,7 +132,7 @@ def onnx(
     render.quiet = quiet
     from moe_retrieval.models import export_onnx
 
-    with render.phase(f"exporting {domain}"):
+    with bars.phase(f"exporting {domain}"):
         place = export_onnx(model, output, domain=domain)
     render.line(str(place))
 

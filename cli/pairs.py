@@ -9,7 +9,7 @@ import typer
 
 from moe_retrieval.errors import UsageError
 from moe_retrieval.training.source_kinds import SourceKind
-from moeret_cli import options, render, wording_pairs
+from moeret_cli import bars, options, render, wording_pairs
 
 if TYPE_CHECKING:
     from moe_retrieval.training.pairs_report import PairsReport
@@ -114,7 +114,7 @@ def build(
     from moe_retrieval.training.build import BuildOptions
     from moe_retrieval.training.sources import SourceOptions, build_from
 
-    with render.phase("building pairs"):
+    with bars.phase("building pairs"):
         report = build_from(
             sources,
             output=output,
@@ -173,7 +173,7 @@ def mine(
     from moe_retrieval.encoder import Encoder
 
     encoder = Encoder.load(model) if pool else None
-    with render.phase("mining negatives"):
+    with bars.phase("mining negatives"):
         found = mine_pairs(
             None if pool else moeret,
             pairs,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moeret_cli import options, render
+from moeret_cli import bars, options, render
 from moeret_cli import wording_reindex as wording
 from moeret_cli.interruption import resumable
 
@@ -68,17 +68,17 @@ def reindex(
         durability=durability,
         lease_wait=wait,
     )
-    with render.phase(render.LOADING):
+    with bars.phase(bars.LOADING):
         reindexer = moeret.reindexer()
         plans = reindexer.plan(domains=domain, force=force)
     if plan:
-        with render.phase("measuring"):
+        with bars.phase("measuring"):
             plans = reindexer.estimate(plans, force=force)
     _show_plan(plans, json=json, measured=plan)
     if plan:
         return
     total = sum(one.rows for one in plans)
-    with resumable(), render.bar("chunks written", total=total) as advance:
+    with resumable(), bars.bar("chunks written", total=total) as advance:
         report = reindexer.run(domains=domain, force=force, progress=lambda _domain, count: advance(count))
     _show_report(report, json=json, planned=bool(plans), verbose=verbose)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from moeret_cli import options, render
+from moeret_cli import bars, options, render
 from moeret_cli import wording_generations as wording
 
 
@@ -32,7 +32,7 @@ def rollback(
     takes the first one back.
     """
     moeret = options.open_store(quiet=quiet, store=store, model=model, lease_wait=wait)
-    with render.phase("checking the generation"):
+    with bars.phase("checking the generation"):
         done = moeret.rollback(generation, dry_run=dry_run)
     if json:
         render.json_line(done.to_dict())

@@ -17,7 +17,7 @@ from moe_retrieval.training.options import (
     Similarity,
     TrainOptions,
 )
-from moeret_cli import options, render, wording_training
+from moeret_cli import bars, options, render, wording_training
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -181,7 +181,7 @@ def _model(
 @contextmanager
 def _watched(chosen: TrainOptions) -> Iterator[Tell]:
     """A line with steps, loss, validation and the time left; it begins anew with each fit."""
-    with render.steps(total=chosen.fit.steps) as show:
+    with bars.steps(total=chosen.fit.steps) as show:
         yield lambda what, progress: show(wording_training.step(what, progress), progress.step)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moeret_cli import options, render, wording_tune
+from moeret_cli import bars, options, render, wording_tune
 
 if TYPE_CHECKING:
     from moe_retrieval.tuning.report import TuneReport
@@ -41,8 +41,15 @@ def tune(
     )
     from moe_retrieval.tuning.run import tune as fit
 
-    with render.phase("judged queries are searched"):
-        report = fit(moeret.retriever, folder, dry_run=dry_run, mass=moeret.settings.mass, seed=seed)
+    with bars.tally("searches of judged queries") as progress:
+        report = fit(
+            moeret.retriever,
+            folder,
+            dry_run=dry_run,
+            mass=moeret.settings.mass,
+            seed=seed,
+            progress=progress,
+        )
     _show(report, dry_run=dry_run, json=json)
 
 

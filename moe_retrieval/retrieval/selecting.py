@@ -10,8 +10,6 @@ from moe_retrieval.retrieval.fencing import visible
 from moe_retrieval.retrieval.spans import touch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from moe_retrieval.types import Hit
 
     Shingle = tuple[str, ...]
@@ -64,17 +62,6 @@ class Quotas:
     def add(self, hit: Hit) -> None:
         self._documents[hit.source, hit.doc_id] += 1
         self._domains[hit.domain] += 1
-
-
-def without_duplicates(hits: Sequence[Hit]) -> list[Hit]:
-    """Hits whose text no better hit already holds, in their order; those that touch a better one stay."""
-    shown = Shown()
-    kept: list[Hit] = []
-    for hit in hits:
-        if not shown.holds(hit):
-            shown.add(hit)
-            kept.append(hit)
-    return kept
 
 
 def _below(count: int, most: int | None) -> bool:

@@ -16,7 +16,7 @@ import pytest
 
 from moe_retrieval import Moeret
 from moe_retrieval.types import IndexReport, Rejected, Skipped
-from moeret_cli import render, wording
+from moeret_cli import bars, render, wording
 from tests.program import Done, Run
 
 RECORDS = [
@@ -345,7 +345,7 @@ def test_progress_begins_with_words(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr(render, "quiet", False)
-    with render.counting("documents read", "chunks encoded") as told:
+    with bars.counting("documents read", "chunks encoded") as told:
         assert told is not None
         told(7, 9)
     assert "0 documents read, loading the encoder" in terminal.getvalue()

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from moe_retrieval.contexts import Context, ContextFormat, ContextOrder
 from moe_retrieval.errors import BudgetError, UsageError
 from moe_retrieval.retrieval.context import Assembly, ContextOptions, build_context
-from moe_retrieval.retrieval.selecting import without_duplicates
+from moe_retrieval.retrieval.selecting import Shown
 from moe_retrieval.retrieval.spans import joined
 from moe_retrieval.types import Hit
 
@@ -196,6 +196,16 @@ def test_chunks_that_meet_where_a_section_or_page_ends_stay_two(change: dict[str
 
 
 # --- near duplicates ---
+
+
+def without_duplicates(hits: list[Hit]) -> list[Hit]:
+    """Hits whose text no better one holds."""
+    shown, kept = Shown(), list[Hit]()
+    for hit in hits:
+        if not shown.holds(hit):
+            shown.add(hit)
+            kept.append(hit)
+    return kept
 
 
 def test_the_same_text_in_another_document_is_shown_once() -> None:
