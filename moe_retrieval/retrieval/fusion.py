@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moe_retrieval.calibration import DomainCalibration, Tuning
+from moe_retrieval.calibration import Basis, DomainCalibration, Tuning
 from moe_retrieval.errors import UsageError
 from moe_retrieval.retrieval.collapse import copies, first_of_each
 from moe_retrieval.retrieval.joining import (
@@ -114,7 +114,7 @@ def fuse(
     elif way is Across.RRF:
         scores = _by_rank(searched, join)
     else:
-        scores = join.of(searched, *_scaled(searched, way, known.calibration))
+        scores = join.of(searched, *_scaled(searched, way, known.calibration, mode=mode))
     order = ranked(scores)
     best, elsewhere = first_of_each(order)[:k], copies(order)
     reasons = reasons_of(searched, elsewhere)
@@ -237,7 +237,11 @@ def _by_rank(searched: Sequence[Searched], join: _Join) -> dict[Place, float]:
 
 
 def _scaled(
-    searched: Sequence[Searched], way: Across, calibration: Mapping[str, DomainCalibration]
+    searched: Sequence[Searched],
+    way: Across,
+    calibration: Mapping[str, DomainCalibration],
+    *,
+    mode: Mode,
 ) -> tuple[Lists, Lists]:
     """Vector and full-text lists by domain, made comparable the way that was chosen."""
     vector, text = _lists(searched, "vector"), _lists(searched, "text")
@@ -245,22 +249,31 @@ def _scaled(
         case Across.COSINE:
             return vector, text
         case Across.CALIBRATED:
-            return _as_chances(searched, vector, calibration), text
+            return _as_chances(searched, vector, calibration, mode=mode), text
         case _:
             return _by_space(searched, vector, way), _by_space(searched, text, way)
 
 
 def _as_chances(
-    searched: Sequence[Searched], vector: Lists, calibration: Mapping[str, DomainCalibration]
+    searched: Sequence[Searched],
+    vector: Lists,
+    calibration: Mapping[str, DomainCalibration],
+    *,
+    mode: Mode,
 ) -> Lists:
     """Logarithm of p(domain) x p(relevant | cosine, domain): of the same order as the product, and evenly
     spread where the product is all but 0.
+
+    Under a hybrid score p(domain) is dampened where all curves are by statistics: these put experts on one
+    scale. Curves by judgements speak of queries that were meant for the domain, so it has to count in full.
     """
+    by_statistics = all(calibration[one.domain].basis is Basis.STATISTICS for one in searched)
+    power = ROUTE_POWER if mode is Mode.HYBRID and by_statistics else 1.0
     lists: Lists = {}
     for one in searched:
         scores = vector.get(one.domain, {})
         odds = calibration[one.domain].log_odds(np.array(list(scores.values())))
-        chances = math.log(max(one.probability, LOWEST_ROUTE)) - np.logaddexp(0.0, -odds)
+        chances = power * math.log(max(one.probability, LOWEST_ROUTE)) - np.logaddexp(0.0, -odds)
         lists[one.domain] = dict(zip(scores, chances.tolist(), strict=True))
     return lists
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moe_retrieval.calibration import DomainCalibration, Tuning
+from moe_retrieval.calibration import Basis, DomainCalibration, Tuning
 from moe_retrieval.errors import UsageError
 from moe_retrieval.retrieval.fusion import (
     ROUTE_POWER,
@@ -377,6 +377,19 @@ def test_a_hybrid_score_in_a_less_likely_domain_is_lower(space: str) -> None:
         assert scores[10] == pytest.approx(share)
     else:  # there the vector list knows the route, too
         assert scores[10] < share
+
+
+def test_judged_curves_make_the_route_count_in_full() -> None:
+    """Without full text what is left is the vector list, scaled from its last to its best."""
+    likely = one_domain("b", space="one", vector={1: 0.9, 2: 0.1}, probability=0.8)
+    doubtful = one_domain("a", space="two", vector={11: 0.9, 12: 0.1}, probability=0.1)
+
+    def second(basis: Basis) -> float:
+        known = {name: DomainCalibration(10, -40, basis=basis) for name in "ab"}
+        ranked = fuse([likely, doubtful], mode=Mode.HYBRID, k=4, calibration=known)
+        return next(one.score for one in ranked if one.key == 11)
+
+    assert second(Basis.JUDGED) < second(Basis.STATISTICS)
 
 
 def test_domains_that_a_caller_named_are_alike_to_a_hybrid_score() -> None:
