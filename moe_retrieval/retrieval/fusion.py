@@ -44,10 +44,8 @@ LOWEST_ROUTE = 1e-3
 """A less probable domain, which a caller must have named or the router was in doubt about, counts as this."""
 
 
-ROUTE_POWER = 0.1
-"""Exponent of a domain's probability in a hybrid score: the best of 0, 0.05 to 0.25 for the validation
-queries of benchmarks/mixed.py (docs/fusion.md).
-"""
+ROUTE_POWER = 0.05
+"""Exponent of a domain's probability in a hybrid score; docs/fusion.md says how it was chosen."""
 
 
 @dataclass(frozen=True, slots=True)

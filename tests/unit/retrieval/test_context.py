@@ -305,7 +305,7 @@ def test_a_budget_too_small_says_what_is_needed(assembly: Assembly, form: Contex
         build_context(hits, query="q", assembly=assembly, options=ContextOptions(budget=budget, form=form))
     needed = int(caught.value.hint.split()[2])
     assert str(caught.value) == (
-        f"a budget of {budget} tokens holds no hit: the smallest needs {needed}; "
+        f"a budget of {budget} token{'s' if budget > 1 else ''} holds no hit: the smallest needs {needed}; "
         f"give --budget {needed} or more"
     )
 
