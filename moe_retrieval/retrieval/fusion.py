@@ -70,18 +70,6 @@ class Ranked:
     why: Why
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What a store knows of its scores: a calibration per domain, and what was tuned."""
-
-    calibration: Mapping[str, DomainCalibration] = field(default_factory=dict)
-    tuning: Tuning = field(default_factory=Tuning)
-
-    def covers(self, searched: Sequence[Searched]) -> bool:
-        """Whether every domain that was searched is calibrated."""
-        return all(one.domain in self.calibration for one in searched)
-
-
 def search_depth(k: int) -> int:
     """How many candidates each search gives to `fuse` for `k` hits."""
     return max(DEPTH, 5 * k)
@@ -104,15 +92,15 @@ def fuse(
     Raises:
         UsageError: calibrated fusion is asked for, and a domain has no calibration.
     """
-    fusing, known = fusing or Fusing(), Judgement(calibration or {}, tuning or Tuning())
-    way = chosen_way(searched, mode=mode, fusing=fusing, calibration=known.calibration)
-    join = _Join(mode, fusing, known.tuning, depth=search_depth(k))
+    fusing, calibration = fusing or Fusing(), calibration or {}
+    way = chosen_way(searched, mode=mode, fusing=fusing, calibration=calibration)
+    join = _Join(mode, fusing, tuning or Tuning(), depth=search_depth(k))
     if way is None:
         scores = join.of(searched, _lists(searched, "vector"), _lists(searched, "text"))
     elif way is Across.RRF:
         scores = _by_rank(searched, join)
     else:
-        scores = join.of(searched, *_scaled(searched, way, known.calibration, mode=mode))
+        scores = join.of(searched, *_scaled(searched, way, calibration, mode=mode))
     order = ranked(scores)
     best, elsewhere = first_of_each(order)[:k], copies(order)
     reasons = reasons_of(searched, elsewhere)
