@@ -1,12 +1,13 @@
 """One store of six collections, biomedical and not, and its queries in two halves: what routing and fusion
 are tuned and judged on.
 
-    python benchmarks/mixed.py DATA [--work FOLDER] [--experts DOMAIN=FOLDER,...]
+    python benchmarks/mixed.py DATA [--work FOLDER] [--whole] [--experts DOMAIN=FOLDER,...]
 
 builds the stores: `mixed-general`, where every domain is on the general expert, and, where experts are
 named, `mixed-experts`: a copy in which the named domains are embedded again, each with its expert. Each
-domain of each collection is a domain of its own (`medquad-oncology`, `sysrev-pain`, 28 in all), and a
-document's or query's id begins with its collection. A query belongs to the validation half where the first
+domain of each collection is a domain of its own (`medquad-oncology`, `sysrev-pain`, 28 in all), or, with
+`--whole`, each collection is one: then the stores are `whole-general` and `whole-experts`. A document's or
+query's id begins with its collection. A query belongs to the validation half where the first
 bit of the sha256 of its id is 0, else to the test half: the split is this sentence, so it was there before
 anything was tuned. What is learnt or chosen sees validation queries only.
 """
@@ -49,14 +50,14 @@ class Query:
         return hashlib.sha256(self.id.encode()).digest()[0] >= 128
 
 
-def domain_of(collection: str, domain: str) -> str:
+def domain_of(collection: str, domain: str, *, whole: bool = False) -> str:
     """The store's domain for a domain of a collection."""
     from moe_retrieval.types import slug
 
-    return slug(collection if collection in WHOLE else f"{collection} {domain}")
+    return slug(collection if whole or collection in WHOLE else f"{collection} {domain}")
 
 
-def queries(data: Path) -> list[Query]:
+def queries(data: Path, *, whole: bool = False) -> list[Query]:
     """All judged queries of all collections."""
     found: list[Query] = []
     for name in COLLECTIONS:
@@ -68,7 +69,7 @@ def queries(data: Path) -> list[Query]:
                 f"{name}/{one}",
                 text,
                 name,
-                domain_of(name, asked[one]["domain"]),
+                domain_of(name, asked[one]["domain"], whole=whole),
                 {f"{name}/{document}": grade for document, grade in qrels[one].items()},
             )
             for one, text in zip(judged, texts, strict=True)
@@ -111,6 +112,7 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, default=CACHE)
+    parser.add_argument("--whole", action="store_true", help="each collection is one domain")
     parser.add_argument("--experts", default="")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
@@ -118,13 +120,16 @@ def main() -> None:
     if not corpus.is_file():
         write_corpus(given.data, corpus)
     experts = tuple(filter(None, given.experts.split(",")))
-    report = opened(given.work).index(corpus, domain_field="domain")
+    prefix, field = ("whole", "collection") if given.whole else ("mixed", "domain")
+    general = opened(given.work, name=f"{prefix}-general")
+    report = general.index(corpus, domain_field=field)
     print(json.dumps({"chunks": report.chunks, "encoded": report.encoded}), flush=True)
     if experts:
-        shutil.copytree(given.work / "mixed-general", given.work / "mixed-experts", dirs_exist_ok=True)
-        report = opened(given.work, name="mixed-experts", experts=experts).reindex()
+        copy = given.work / f"{prefix}-experts"
+        shutil.copytree(given.work / f"{prefix}-general", copy, dirs_exist_ok=True)
+        report = opened(given.work, name=copy.name, experts=experts).reindex()
         print(json.dumps({"experts": report.domains, "encoded": report.encoded}), flush=True)
-    asked = queries(given.data)
+    asked = queries(given.data, whole=given.whole)
     for name in COLLECTIONS:
         mine = [one for one in asked if one.collection == name]
         print(f"{name}: {len(mine)} queries, {sum(one.is_test for one in mine)} of them test")

@@ -1,15 +1,17 @@
 """Is an answer as good as if the domain had been known, and which way of joining experts is best?
 
-    python benchmarks/mixed_fusion.py DATA [--work FOLDER] [--json FILE]
+    python benchmarks/mixed_fusion.py DATA [--work FOLDER] [--whole] [--json FILE]
 
 The stores are those that benchmarks/mixed.py builds in --work: `mixed-experts` must be there (`--experts`),
-28 domains, of which some are on trained experts, each a vector space of its own. Every judged query is
+28 domains, of which some are on trained experts, each a vector space of its own; with `--whole` it is
+`whole-experts`, where each of the six collections is one domain. Every judged query is
 searched in all domains once (a quarter of an hour on two cores; kept in --work), the rest is joining lists.
 The router and what "judged" below is fitted to see validation queries only; all figures are of test queries.
 
 Where: `oracle` searches the query's own domain; `collection` all domains of the query's collection, as if
-that were known and no more; `routed` what the router takes; `all` every domain (of this, as it takes long,
-every third query). Where not the oracle decides, each domain is as probable as the router says.
+that were known and no more (with `--whole` the same); `routed` what the router takes; `all` every domain
+(of this, as it takes long, every third query). Where not the oracle decides, each domain is as probable as
+the router says.
 Ways across vector spaces: cosines as they are; z-score by space; reciprocal ranks; probabilities of
 relevance, calibrated on the store's own statistics, or on judged validation queries where a domain has
 enough.
@@ -32,6 +34,7 @@ import numpy as np
 from baselines import CACHE
 from mixed import Query, opened, queries
 from quality import bootstrap
+from router import calibration_error
 
 from moe_retrieval.calibration import DomainCalibration
 from moe_retrieval.retrieval.calibrating import FEWEST, as_written, in_use, sampled_cosines
@@ -177,11 +180,16 @@ def taught(store: Moeret, asked: list[Query], vectors: np.ndarray) -> Router:
     if router is None:
         raise SystemExit("the mixed store has no router")
     known = [at for at, one in enumerate(asked) if not one.is_test]
-    return router.asked(KnownQueries.of(vectors[known], [asked[at].domain for at in known]))
+    return router.asked(
+        KnownQueries.of(
+            [asked[at].text for at in known], vectors[known], domains=[asked[at].domain for at in known]
+        )
+    )
 
 
-def held(store: Moeret, asked: list[Query], *, work: Path) -> Held:
-    lists = searched(store, asked, kept=work / "mixed-fusion-lists.npz")
+def held(store: Moeret, asked: list[Query], *, kept: Path) -> Held:
+    """All of that store; `kept` is what its files' names begin with."""
+    lists = searched(store, asked, kept=kept.with_name(f"{kept.name}-lists.npz"))
     snapshot = store.retriever.snapshot()
     owners = {
         (domain, key): name
@@ -189,9 +197,9 @@ def held(store: Moeret, asked: list[Query], *, work: Path) -> Held:
         for batch in snapshot.view(domain).batches(("key", "doc_id"))
         for key, name in zip(batch["key"].to_pylist(), batch["doc_id"].to_pylist(), strict=True)
     }
-    vectors = encoded(store, asked, kept=work / "mixed-fusion-queries.npz")
+    vectors = encoded(store, asked, kept=kept.with_name(f"{kept.name}-queries.npz"))
     router = taught(store, asked, vectors)
-    choices = [router.choose(vector) for vector in vectors]
+    choices = [router.choose(vector, one.text) for vector, one in zip(vectors, asked, strict=True)]
     return Held(
         asked,
         lists,
@@ -319,18 +327,25 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, default=CACHE)
+    parser.add_argument("--whole", action="store_true", help="each collection is one domain")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    if not (given.work / "mixed-experts").exists():
+    prefix = "whole" if given.whole else "mixed"
+    if not (given.work / f"{prefix}-experts").exists():
         parser.error("build the stores first: python benchmarks/mixed.py DATA --experts ...")
     started = time.perf_counter()
-    store = opened(given.work, name="mixed-experts")
-    known = held(store, queries(given.data), work=given.work)
+    store = opened(given.work, name=f"{prefix}-experts")
+    known = held(store, queries(given.data, whole=given.whole), kept=given.work / f"{prefix}-fusion")
     test = [at for at, one in enumerate(known.asked) if one.is_test]
     own = sorted({space for space in known.spaces.values() if space != known.spaces["cacm"]})
     joined = several(known)
+    likeliest = [max(known.all[at], key=lambda one: one.probability) for at in test]
+    right = np.array([one.domain == known.asked[at].domain for one, at in zip(likeliest, test, strict=True)])
     facts = {
         "test queries": len(test),
+        "domains": len(known.spaces),
+        "accuracy": float(right.mean()),
+        "calibration error": calibration_error(np.array([one.probability for one in likeliest]), right),
         "vector spaces": len(own) + 1,
         "fan-out": float(np.mean([len(known.routed[at]) for at in test])),
         "right domain searched": float(

@@ -37,6 +37,8 @@ from moe_retrieval import Router
 from moe_retrieval.router_choice import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from moe_retrieval import Moeret
 
 
@@ -103,11 +105,16 @@ def ours(chunks: Chunks, labels: np.ndarray, train: np.ndarray, test: np.ndarray
     ) | sets(router, heads, labels[test], of=Kind.DOCUMENT)
 
 
-def sets(router: Router, vectors: np.ndarray, labels: np.ndarray, *, of: str) -> dict[str, float]:
+def sets(
+    router: Router, vectors: np.ndarray, labels: np.ndarray, *, of: Kind, texts: Sequence[str] = ()
+) -> dict[str, float]:
     """Coverage and size of the sets that the router takes; abstaining, it searches all domains."""
+    words = texts or [""] * len(vectors)
     found: dict[str, float] = {}
     for mass in (0.9, 0.95, 0.98, 0.99):
-        choices = [router.choose(vector, mass=mass, of=Kind(of)) for vector in vectors]
+        choices = [
+            router.choose(vector, text, mass=mass, of=of) for vector, text in zip(vectors, words, strict=True)
+        ]
         inside = [
             label in {one.domain for one in each.routes} for each, label in zip(choices, labels, strict=True)
         ]
@@ -179,15 +186,17 @@ def mixed_queries(opened: Moeret, data: Path) -> dict[str, dict[str, float]]:
     from moe_retrieval.router_queries import KnownQueries
 
     asked = mixed.queries(data)
-    vectors = opened.encoder().encode_query([one.text for one in asked])
+    texts = np.array([one.text for one in asked])
+    vectors = opened.encoder().encode_query(texts.tolist())
     labels, test = np.array([one.domain for one in asked]), np.array([one.is_test for one in asked])
     router = load_router(opened.store, opened.store.catalog.latest())
     if router is None:
         raise SystemExit("the mixed store has no router")
-    taught = router.asked(KnownQueries.of(vectors[~test], labels[~test].tolist()))
+    known, asked_for = texts[~test].tolist(), texts[test].tolist()
+    taught = router.asked(KnownQueries.of(known, vectors[~test], domains=labels[~test].tolist()))
     return {
-        name: judged(one.probabilities(vectors[test]), list(one.domains), labels[test])
-        | sets(one, vectors[test], labels[test], of=Kind.QUERY)
+        name: judged(one.probabilities(vectors[test], asked_for), list(one.domains), labels[test])
+        | sets(one, vectors[test], labels[test], of=Kind.QUERY, texts=asked_for)
         for name, one in {"chunks": router, "chunks and queries": taught}.items()
     }
 

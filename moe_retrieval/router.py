@@ -52,9 +52,9 @@ class Router:
     `marks` (n,) say which texts the exemplars are vectors of, and `space` under which fingerprint: who fits
     the next router need not encode these again. Empty: not known.
 
-    Questions lie elsewhere than documents: `queries`, whose domains were given, bring a third opinion, the
-    nearest question, and scales of their own. `documents` and `queries.held` keep what was said of held-out
-    texts; from there it is read which domains are taken, and when a text is of none.
+    Questions lie elsewhere than documents: `queries`, whose domains were given, bring two more opinions, the
+    nearest question and the words, and scales of their own. `documents` and `queries.held` keep what was said
+    of held-out texts; from there it is read which domains are taken, and when a text is of none.
     """
 
     domains: tuple[str, ...]
@@ -91,8 +91,8 @@ class Router:
         places = {domain: place for place, domain in enumerate(domains)}
         targets = np.array([places[label] for label in labels])
         fitted = cls(domains, *regression(vectors, targets), *exemplars_of(vectors, targets))
-        held = held_out(targets, groups, seed=seed)
-        return fitted if held is None else fitted._tried(vectors, targets, groups, held=held)
+        folds = held_out(targets, groups, seed=seed)
+        return fitted._tried(vectors, targets, groups, folds=folds) if folds else fitted
 
     def asked(self, queries: KnownQueries) -> Self:
         """The same router, fitted to questions whose domains are known, and to no others.
@@ -107,7 +107,7 @@ class Router:
             domains=self.domains,
             logits=self.logits(known.vectors),
             near=self.nearest(known.vectors),
-            begin=(self.linear, self.near, self.near / 2),
+            begin=(self.linear, self.near, self.near / 2, 1.0),
         )
         return replace(self, queries=fitted)
 
@@ -117,28 +117,25 @@ class Router:
         targets: NDArray[np.int64],
         groups: NDArray[np.int64],
         *,
-        held: NDArray[np.bool_],
+        folds: list[NDArray[np.bool_]],
     ) -> Self:
-        """With the scales of a router that did not see the held-out documents, and what that said of them."""
-        known, seen = vectors[~held], targets[~held]
-        trial = type(self)(self.domains, *regression(known, seen), *exemplars_of(known, seen))
-        linear, near = trial._scales(vectors[held], targets[held])
-        firsts = np.flatnonzero(held)[np.unique(groups[held], return_index=True)[1]]  # a row per document
-        scores = replace(trial, linear=linear, near=near).scores(vectors[firsts], of=Kind.DOCUMENT)
-        return replace(self, linear=linear, near=near, documents=Held.of(scores, targets[firsts]))
+        """With the scales of routers that did not see the held-out documents, and what these said of them."""
+        logits = np.zeros((len(targets), len(self.domains)))
+        near = np.zeros_like(logits)
+        for held in folds:
+            known, seen = vectors[~held], targets[~held]
+            trial = type(self)(self.domains, *regression(known, seen), *exemplars_of(known, seen))
+            logits[held], near[held] = trial.logits(vectors[held]), trial.nearest(vectors[held])
+        rows = np.flatnonzero(np.any(folds, axis=0))
+        linear, close = _scales(logits[rows], near[rows], targets[rows])
+        firsts = rows[np.unique(groups[rows], return_index=True)[1]]  # a row per document
+        scores = linear * logits[firsts] + close * near[firsts]
+        return replace(self, linear=linear, near=close, documents=Held.of(scores, targets[firsts]))
 
     def remembering(self, marks: NDArray[np.int64], labels: Sequence[str], *, space: str) -> Self:
         """The same router, with the marks (n,) of the texts that it was fitted on, as they came."""
         order = np.argsort(np.array([self.domains.index(label) for label in labels]), kind="stable")
         return replace(self, marks=marks[order][: len(self.exemplars)], space=space)
-
-    def _scales(self, vectors: NDArray[np.float32], targets: NDArray[np.int64]) -> tuple[float, float]:
-        """What logits and cosines must be multiplied by to be as sure as they are right on these."""
-        logits, cosines = self.logits(vectors), self.nearest(vectors)
-        linear = _LINEAR_SHARE / temperature(logits, targets)
-        near = (1 - _LINEAR_SHARE) / temperature(cosines, targets)
-        joined = temperature(linear * logits + near * cosines, targets)
-        return linear / joined, near / joined
 
     def logits(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
         """Scores (n, domains) of the classifier, before scaling and softmax."""
@@ -156,29 +153,37 @@ class Router:
         best = [np.maximum.reduceat(part, self.starts, axis=1) for part in parts]
         return np.concatenate(best).astype(np.float64) if best else np.zeros((0, len(self.domains)))
 
-    def scores(self, vectors: NDArray[np.float32], *, of: Kind = Kind.QUERY) -> NDArray[np.float64]:
-        """Scores (n, domains), whose softmax are the probabilities."""
+    def scores(
+        self, vectors: NDArray[np.float32], texts: Sequence[str] = (), *, of: Kind = Kind.QUERY
+    ) -> NDArray[np.float64]:
+        """Scores (n, domains), whose softmax are the probabilities.
+
+        `texts` are those of the vectors. A router that knows questions goes by their words, too; without, it
+        is less sure.
+        """
         logits, near = self.logits(vectors), self.nearest(vectors)
         if of is Kind.DOCUMENT or not self.queries.fitted:
             return self.linear * logits + self.near * near
-        linear, close, asked = self.queries.scales.tolist()
-        third = self.queries.nearest(np.atleast_2d(vectors), self.domains)
-        total: NDArray[np.float64] = linear * logits + close * near + asked * third
+        said = self.queries.said(np.atleast_2d(vectors), texts or [""] * len(logits), domains=self.domains)
+        total: NDArray[np.float64] = np.tensordot(self.queries.scales, np.stack([logits, near, *said]), 1)
         return total
 
-    def probabilities(self, vectors: NDArray[np.float32], *, of: Kind = Kind.QUERY) -> NDArray[np.float64]:
-        """Probabilities (n, domains), in the order of `domains`; each row sums to one."""
-        return np.exp(log_softmax(self.scores(vectors, of=of)))
+    def probabilities(
+        self, vectors: NDArray[np.float32], texts: Sequence[str] = (), *, of: Kind = Kind.QUERY
+    ) -> NDArray[np.float64]:
+        """Probabilities (n, domains), by `domains`; each row sums to one. `texts` as in `scores`."""
+        return np.exp(log_softmax(self.scores(vectors, texts, of=of)))
 
     def choose(
         self,
         vector: NDArray[np.float32],
+        text: str = "",
         *,
         mass: float | None = None,
         at_most: int | None = None,
         of: Kind = Kind.QUERY,
     ) -> Choice:
-        """The domains of a text (dim,), why these, and whether it is of none of them.
+        """The domains of a text, by its vector (dim,) and words, why these, and whether it is of none.
 
         See `router_choice.choose`, which says what `mass` is, and what holds where too little is known.
 
@@ -186,11 +191,13 @@ class Router:
             UsageError: mass is not in (0, 1], or at_most is below one.
         """
         held = self.documents if of is Kind.DOCUMENT else self.queries.held
-        return choose(self.domains, self.scores(vector, of=of)[0], held=held, mass=mass, at_most=at_most)
+        scores = self.scores(vector, [text], of=of)[0]
+        return choose(self.domains, scores, held=held, mass=mass, at_most=at_most)
 
     def route(
         self,
         vector: NDArray[np.float32],
+        text: str = "",
         *,
         mass: float | None = None,
         at_most: int | None = None,
@@ -201,7 +208,7 @@ class Router:
         Raises:
             UsageError: mass is not in (0, 1], or at_most is below one.
         """
-        return self.choose(vector, mass=mass, at_most=at_most, of=of).routes
+        return self.choose(vector, text, mass=mass, at_most=at_most, of=of).routes
 
     def renamed(self, old: str, new: str) -> Self:
         """The same router, with another name for a domain."""
@@ -265,3 +272,13 @@ class Router:
             held_from(arrays, "documents"),
             queries_from(arrays, domains),
         )
+
+
+def _scales(
+    logits: NDArray[np.float64], cosines: NDArray[np.float64], targets: NDArray[np.int64]
+) -> tuple[float, float]:
+    """What logits and cosines must be multiplied by to be as sure as they are right on these."""
+    linear = _LINEAR_SHARE / temperature(logits, targets)
+    near = (1 - _LINEAR_SHARE) / temperature(cosines, targets)
+    joined = temperature(linear * logits + near * cosines, targets)
+    return linear / joined, near / joined

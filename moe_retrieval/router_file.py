@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from moe_retrieval.errors import ChecksumError, ModelError
 from moe_retrieval.router_choice import Held
 from moe_retrieval.router_queries import KnownQueries
+from moe_retrieval.router_words import WordClassifier, Words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,13 +81,30 @@ def packed_queries(known: KnownQueries, domains: Sequence[str]) -> dict[str, np.
     if not known.domains:
         return {}
     owners = np.array([domains.index(domain) for domain in known.domains], np.int64)
-    vectors = known.vectors.astype(np.float16)
     return {
-        "queries": vectors,
+        "queries": known.vectors.astype(np.float16),
         "query_domains": owners,
         "query_scales": known.scales,
         **packed_held(known.held, "queries"),
+        **_packed_words(known, domains),
     }
+
+
+def _packed_words(known: KnownQueries, domains: Sequence[str]) -> dict[str, np.ndarray]:
+    """The questions' words, and what a classifier learnt of them."""
+    if not known.words:
+        return {}
+    words = {f"words.{one.name}": getattr(known.words, one.name) for one in fields(Words)}
+    if known.classifier is None:
+        return words
+    learnt = {
+        f"classifier.{one.name}": getattr(known.classifier, one.name)
+        for one in fields(WordClassifier)
+        if one.name != "domains"
+    }
+    learnt["classifier.coefficients"] = known.classifier.coefficients.astype(np.float16)
+    owners = np.array([domains.index(domain) for domain in known.classifier.domains], np.int64)
+    return {**words, **learnt, "classifier.domains": owners}
 
 
 def queries_from(arrays: Arrays, domains: Sequence[str]) -> KnownQueries:
@@ -95,6 +114,27 @@ def queries_from(arrays: Arrays, domains: Sequence[str]) -> KnownQueries:
     return KnownQueries(
         arrays["queries"].astype(np.float32),
         tuple(domains[place] for place in arrays["query_domains"].tolist()),
+        _words_from(arrays),
+        _classifier_from(arrays, domains),
         arrays["query_scales"],
         held_from(arrays, "queries"),
+    )
+
+
+def _words_from(arrays: Arrays) -> Words:
+    if "words.starts" not in arrays:
+        return Words()
+    return Words(**{one.name: arrays[f"words.{one.name}"] for one in fields(Words)})
+
+
+def _classifier_from(arrays: Arrays, domains: Sequence[str]) -> WordClassifier | None:
+    if "classifier.domains" not in arrays:
+        return None
+    return WordClassifier(
+        tuple(domains[place] for place in arrays["classifier.domains"].tolist()),
+        arrays["classifier.buckets"],
+        arrays["classifier.weights"],
+        arrays["classifier.coefficients"].astype(np.float32),
+        arrays["classifier.bias"],
+        arrays["classifier.tried"],
     )

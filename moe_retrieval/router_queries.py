@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe_retrieval.router_choice import ENOUGH, Held, log_softmax
+from moe_retrieval.router_words import WordClassifier, Words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,34 +20,63 @@ _SELF = 1 - 1e-4  # cosine from which on two texts are the same
 
 @dataclass(frozen=True, slots=True)
 class KnownQueries:
-    """Vectors (m, dim) of questions under `general`, the domain of each, and what was fitted on them.
+    """Vectors (m, dim) of questions under `general`, the domain and the words of each, and what was fitted on
+    them.
 
-    `scales` (3,) are what logits, nearest chunks and nearest questions are multiplied by; empty where there
-    were too few.
+    `scales` are what logits, nearest chunks, nearest questions and the words' logits are multiplied by; empty
+    where there were too few questions. No `classifier`: of their words nothing is known, and the scales are
+    three.
     """
 
     vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     domains: tuple[str, ...] = ()
+    words: Words = field(default_factory=Words)
+    classifier: WordClassifier | None = None
     scales: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     held: Held = field(default_factory=Held)
 
     @classmethod
-    def of(cls, vectors: NDArray[np.float32], domains: Sequence[str]) -> KnownQueries:
+    def of(
+        cls, texts: Sequence[str], vectors: NDArray[np.float32], *, domains: Sequence[str]
+    ) -> KnownQueries:
         """Questions as precise as they are saved; nothing is fitted yet."""
-        return cls(np.asarray(vectors, np.float32).astype(np.float16).astype(np.float32), tuple(domains))
+        rounded = np.asarray(vectors, np.float32).astype(np.float16).astype(np.float32)
+        return cls(rounded, tuple(domains), Words.of(texts))
 
     @property
     def fitted(self) -> bool:
         return len(self.scales) > 0
 
     def among(self, domains: Sequence[str]) -> KnownQueries:
-        """Those of these domains."""
+        """Those of these domains, and nothing fitted but the classifier of words, if it is still the same."""
         kept = [place for place, domain in enumerate(self.domains) if domain in domains]
-        return KnownQueries(self.vectors[kept], tuple(self.domains[place] for place in kept))
+        if len(kept) == len(self.domains):
+            return KnownQueries(self.vectors, self.domains, self.words, self.classifier)
+        words = self.words.take(kept) if self.words else self.words
+        return KnownQueries(self.vectors[kept], tuple(self.domains[place] for place in kept), words)
 
     def renamed(self, old: str, new: str) -> KnownQueries:
         """The same, with another name for a domain."""
-        return replace(self, domains=tuple(new if name == old else name for name in self.domains))
+        names = tuple(new if name == old else name for name in self.domains)
+        classifier = self.classifier.renamed(old, new) if self.classifier else None
+        return replace(self, domains=names, classifier=classifier)
+
+    def said(
+        self, vectors: NDArray[np.float32], texts: Sequence[str], *, domains: Sequence[str]
+    ) -> list[NDArray[np.float64]]:
+        """Opinions (n, domains): by the nearest question, and by the words where these are known."""
+        opinions = [self.nearest(vectors, domains)]
+        if self.classifier:
+            logits = self.classifier.logits(Words.of(texts))
+            opinions.append(_aligned(logits, self.classifier.domains, domains))
+        return opinions
+
+    def tried(self, domains: Sequence[str]) -> list[NDArray[np.float64]]:
+        """The same of the questions themselves, each without itself."""
+        opinions = [self.nearest(self.vectors, domains, but_itself=True)]
+        if self.classifier:
+            opinions.append(_aligned(self.classifier.tried, self.classifier.domains, domains))
+        return opinions
 
     def nearest(
         self, vectors: NDArray[np.float32], domains: Sequence[str], *, but_itself: bool = False
@@ -64,8 +94,7 @@ class KnownQueries:
             known = ~np.isnan(cosines)
             best = np.max(cosines, axis=1, initial=-np.inf, where=known)
             found[:, place] = np.where(known.any(axis=1), best, np.nan)
-        counts = np.maximum((~np.isnan(found)).sum(axis=1, keepdims=True), 1)
-        return np.where(np.isnan(found), np.nansum(found, axis=1, keepdims=True) / counts, found)
+        return _neutral(found)
 
 
 def fit_queries(
@@ -77,15 +106,32 @@ def fit_queries(
     begin: Sequence[float],
 ) -> KnownQueries:
     """Scales under which the questions' domains are likeliest, each judged without itself, and what the
-    router then says of them. `logits` and `near` are (m, domains); the search begins at `begin` (3,).
+    router then says of them. `logits` and `near` are (m, domains); the search begins at `begin` (4,).
     """
     if len(known.domains) < ENOUGH or len(set(known.domains)) < 2:
         return known
+    if known.words and known.classifier is None:
+        known = replace(known, classifier=WordClassifier.fit(known.words, known.domains))
     places = {domain: place for place, domain in enumerate(domains)}
     targets = np.array([places[domain] for domain in known.domains])
-    parts = np.stack([logits, near, known.nearest(known.vectors, domains, but_itself=True)])
-    scales = _likeliest(parts, targets, begin=begin)
+    parts = np.stack([logits, near, *known.tried(domains)])
+    scales = _likeliest(parts, targets, begin=begin[: len(parts)])
     return replace(known, scales=scales, held=Held.of(np.tensordot(scales, parts, 1), targets))
+
+
+def _aligned(
+    logits: NDArray[np.floating], known: Sequence[str], domains: Sequence[str]
+) -> NDArray[np.float64]:
+    """Columns of these domains; of one that is not known, the mean of the others."""
+    found = np.full((len(logits), len(domains)), np.nan)
+    found[:, [domains.index(domain) for domain in known]] = logits
+    return _neutral(found)
+
+
+def _neutral(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """With the mean of its row in place of a NaN: it speaks neither for nor against that domain."""
+    counts = np.maximum((~np.isnan(scores)).sum(axis=1, keepdims=True), 1)
+    return np.where(np.isnan(scores), np.nansum(scores, axis=1, keepdims=True) / counts, scores)
 
 
 def _likeliest(

@@ -52,8 +52,8 @@ def explain_route(
         raise UsageError("the text is empty", hint='moeret route "a question or some words"')
     snapshot = retriever.snapshot()
     vector = snapshot.vectors([text])[0]
-    routes = snapshot.route(vector, mass=mass)
-    choice = snapshot.router.choose(vector, mass=mass) if snapshot.router else None
+    routes = snapshot.route(text, vector, mass=mass)
+    choice = snapshot.router.choose(vector, text, mass=mass) if snapshot.router else None
     hits: tuple[Hit, ...] = ()
     if nearest:
         domains = [route.domain for route in routes]

@@ -152,7 +152,10 @@ class Retriever:
                 routes = [snapshot.named(domains)] * len(asks)
             else:
                 general = snapshot.vectors(texts)
-                routes = [snapshot.route(vector, mass=mass) for vector in general]
+                routes = [
+                    snapshot.route(text, vector, mass=mass)
+                    for text, vector in zip(texts, general, strict=True)
+                ]
         vectors: Vectors = {}
         if asks and asks[0].mode is not Mode.TEXT:
             with stages.of(Stage.ENCODE):

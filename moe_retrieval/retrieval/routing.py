@@ -67,7 +67,7 @@ def taught_router(
     router = load_router(store, live)
     if router is None:
         return None
-    return router.asked(KnownQueries.of(encoder.encode_query(texts), domains))
+    return router.asked(KnownQueries.of(texts, encoder.encode_query(texts), domains=domains))
 
 
 def load_router(store: Store, generation: Generation | None) -> Router | None:

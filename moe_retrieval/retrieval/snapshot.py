@@ -135,7 +135,7 @@ class Snapshot:
                 raise UnknownDomainError(domain, self.generation.domains)
         return tuple(Route(domain, 1.0) for domain in dict.fromkeys(domains) if domain in self.domains)
 
-    def route(self, vector: np.ndarray, *, mass: float | None = None) -> tuple[Route, ...]:
+    def route(self, text: str, vector: np.ndarray, *, mass: float | None = None) -> tuple[Route, ...]:
         """The domains that the router takes (`mass`: see `router_choice.choose`), and every domain that it
         was not fitted on; all domains for a text that is like none of them, each marked `abstained`.
 
@@ -144,7 +144,7 @@ class Snapshot:
         """
         if self.router is None:
             return self.named(self.domains)
-        choice = self.router.choose(vector, mass=mass)
+        choice = self.router.choose(vector, text, mass=mass)
         known = [route for route in choice.chances if route.domain in self.domains]
         routed = [route for route in choice.routes if route.domain in self.domains] or known[:1]
         if choice.abstained:

@@ -82,8 +82,8 @@ def strange(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every text is like none of the domains."""
     choose = Router.choose
 
-    def abstaining(self: Router, vector: np.ndarray, *, mass: float | None = None) -> Choice:
-        found = choose(self, vector, mass=mass)
+    def abstaining(self: Router, vector: np.ndarray, text: str, *, mass: float | None = None) -> Choice:
+        found = choose(self, vector, text, mass=mass)
         return replace(found, limit=found.energy + 1)
 
     monkeypatch.setattr(Router, "choose", abstaining)

@@ -88,10 +88,16 @@ def test_two_domains_are_told_apart() -> None:
     assert (best == np.array(labels)[two]).mean() > 0.9
 
 
-def test_a_domain_with_a_single_document_leaves_the_temperature_alone() -> None:
+def test_domains_of_a_single_document_leave_the_temperature_alone() -> None:
+    vectors, labels, groups = clouds(6)
+    fitted = Router.fit(vectors, labels, groups=groups)
+    assert (fitted.linear, fitted.near) == pytest.approx((0.3, 14.0))
+
+
+def test_a_domain_with_a_single_document_does_not_leave_the_others_untried() -> None:
     vectors, labels, groups = clouds(60)
     fitted = Router.fit(vectors, ["lone", "lone", *labels[2:]], groups=groups)
-    assert (fitted.linear, fitted.near) == pytest.approx((0.3, 14.0))
+    assert len(fitted.documents.chances) == 29
     assert "lone" in fitted.domains
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from moe_retrieval.errors import UsageError
 from moe_retrieval.router import Router
 from moe_retrieval.router_choice import ENOUGH, Held, Kind, choose
 from moe_retrieval.router_queries import KnownQueries
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROUTERS = Path(__file__).parents[1] / "fixtures" / "store-format-1" / "routers"
 NAMES = ("copd", "cvd", "eye", "skin")
@@ -32,6 +36,11 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return scaled.astype(np.float32)
 
 
+def known(vectors: np.ndarray, labels: Sequence[str]) -> KnownQueries:
+    """Questions without a word."""
+    return KnownQueries.of([""] * len(labels), vectors, domains=labels)
+
+
 @pytest.fixture(scope="module")
 def router() -> Router:
     vectors, labels = texts(2_000, seed=1)
@@ -41,7 +50,7 @@ def router() -> Router:
 @pytest.fixture(scope="module")
 def taught(router: Router) -> Router:
     vectors, labels = texts(600, seed=2, noise=1.2, aside=1.0)
-    return router.asked(KnownQueries.of(vectors, labels))
+    return router.asked(known(vectors, labels))
 
 
 @pytest.mark.parametrize("mass", [0.8, 0.9, 0.95, 0.98])
@@ -117,7 +126,7 @@ def test_certainty_takes_every_domain(taught: Router) -> None:
 
 def test_few_questions_are_kept_but_teach_nothing(router: Router) -> None:
     vectors, labels = texts(ENOUGH - 1, seed=2)
-    few = router.asked(KnownQueries.of(vectors, labels))
+    few = router.asked(known(vectors, labels))
     assert len(few.queries.domains) == ENOUGH - 1
     assert not few.queries.fitted
     np.testing.assert_array_equal(few.probabilities(vectors), router.probabilities(vectors))
@@ -125,13 +134,12 @@ def test_few_questions_are_kept_but_teach_nothing(router: Router) -> None:
 
 def test_questions_of_other_domains_are_left_out(router: Router) -> None:
     vectors, labels = texts(80, seed=2)
-    known = router.asked(KnownQueries.of(vectors, ["law" if one == "eye" else one for one in labels])).queries
-    assert set(known.domains) == {"copd", "cvd", "skin"}
+    left = router.asked(known(vectors, ["law" if one == "eye" else one for one in labels])).queries
+    assert set(left.domains) == {"copd", "cvd", "skin"}
 
 
 def test_a_domain_that_was_never_asked_about_is_neither_favoured_nor_slighted(router: Router) -> None:
-    known = KnownQueries.of(unit(CENTRES[:3]), NAMES[:3])
-    cosines = known.nearest(unit(CENTRES), NAMES)
+    cosines = known(unit(CENTRES[:3]), NAMES[:3]).nearest(unit(CENTRES), NAMES)
     np.testing.assert_allclose(cosines[:, 3], cosines[:, :3].mean(axis=1), atol=1e-6)
 
 

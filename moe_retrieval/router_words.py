@@ -1,0 +1,119 @@
+"""What the words of questions say of their domains."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from moe_retrieval.router_fitting import folds, regression
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_WORD = re.compile(r"\w\w+")
+_BUCKETS = 2**16  # a word is known by its hash: questions may be private, and are not kept
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of n texts, hashed: text i has `buckets[starts[i] : starts[i + 1]]`, each `counts` times."""
+
+    starts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
+    buckets: NDArray[np.uint16] = field(default_factory=lambda: np.zeros(0, np.uint16))
+    counts: NDArray[np.uint16] = field(default_factory=lambda: np.zeros(0, np.uint16))
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Self:
+        found = [_hashed(text) for text in texts]
+        lengths = [len(buckets) for buckets, _counts in found]
+        return cls(
+            np.cumsum([0, *lengths]),
+            np.concatenate([np.zeros(0, np.uint16), *(buckets for buckets, _counts in found)]),
+            np.concatenate([np.zeros(0, np.uint16), *(counts for _buckets, counts in found)]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def take(self, places: Sequence[int]) -> Words:
+        """Those texts."""
+        kept = np.concatenate(
+            [np.zeros(0, np.int64), *(np.arange(self.starts[at], self.starts[at + 1]) for at in places)]
+        )
+        lengths = [self.starts[at + 1] - self.starts[at] for at in places]
+        return Words(np.cumsum([0, *lengths]), self.buckets[kept], self.counts[kept])
+
+
+@dataclass(frozen=True, slots=True)
+class WordClassifier:
+    """A linear classifier over the words of questions, weighted by TF-IDF.
+
+    It knows words by `buckets` (u,), ascending: those of two questions or more. `weights` (u,) are their
+    inverse document frequencies, `coefficients` (domains, u) and `bias` (domains,) give logits. `tried` (n,
+    domains) are the logits of the questions themselves, by classifiers that had not seen them; zeros where a
+    question is its domain's only one.
+    """
+
+    domains: tuple[str, ...]
+    buckets: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    coefficients: NDArray[np.float32]
+    bias: NDArray[np.float64]
+    tried: NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, words: Words, labels: Sequence[str]) -> Self | None:
+        """Learn from questions of two domains or more; each is tried on a classifier that had not seen it.
+
+        None: no word is in two of them.
+        """
+        domains = tuple(sorted(set(labels)))
+        targets = np.array([domains.index(label) for label in labels])
+        known, seen = np.unique(words.buckets, return_counts=True)
+        buckets, seen = known[seen > 1].astype(np.int64), seen[seen > 1]
+        if not len(buckets):
+            return None
+        weights = np.log((1 + len(words)) / (1 + seen)) + 1
+        features = _features(words, buckets, weights)
+        tried = np.zeros((len(labels), len(domains)), np.float32)
+        of = folds(targets, np.arange(len(labels)))
+        for fold in np.unique(of[of >= 0]):
+            coefficients, bias = regression(features[of != fold], targets[of != fold])
+            tried[of == fold] = features[of == fold] @ coefficients.T + bias
+        coefficients, bias = regression(features, targets)
+        rounded = coefficients.astype(np.float16).astype(np.float32)  # as precise as they are saved
+        return cls(domains, buckets, weights, rounded, bias, tried)
+
+    def logits(self, words: Words) -> NDArray[np.float64]:
+        """Scores (n, domains) of texts, before scaling and softmax."""
+        found: NDArray[np.float64] = _features(words, self.buckets, self.weights) @ self.coefficients.T
+        return found + self.bias
+
+    def renamed(self, old: str, new: str) -> WordClassifier:
+        """The same, with another name for a domain."""
+        return replace(self, domains=tuple(new if name == old else name for name in self.domains))
+
+
+def _hashed(text: str) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """Ascending buckets and how many words fell into each."""
+    words = [zlib.crc32(word.encode()) % _BUCKETS for word in _WORD.findall(text.lower())]
+    buckets, counts = np.unique(np.array(words, np.uint16), return_counts=True)
+    return buckets, np.minimum(counts, np.iinfo(np.uint16).max).astype(np.uint16)
+
+
+def _features(words: Words, buckets: NDArray[np.int64], weights: NDArray[np.float64]) -> Any:
+    """A sparse matrix (n, u) of unit rows: 1 + log count of a word, times its weight (sublinear TF-IDF)."""
+    from scipy.sparse import csr_matrix
+
+    rows = np.repeat(np.arange(len(words)), np.diff(words.starts))
+    known = np.isin(words.buckets, buckets)
+    rows, places = rows[known], np.searchsorted(buckets, words.buckets[known])
+    values = (1 + np.log(words.counts[known])) * weights[places]
+    lengths = np.sqrt(np.bincount(rows, values**2, minlength=len(words)))
+    return csr_matrix((values / lengths[rows], (rows, places)), shape=(len(words), len(buckets)))
