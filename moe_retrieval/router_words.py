@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -40,6 +41,12 @@ class Words:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    def alike(self) -> NDArray[np.int64]:
+        """A number (n,) per text, the same for the same words."""
+        seen: dict[bytes, int] = {}
+        words = (self.buckets[begin:end].tobytes() for begin, end in pairwise(self.starts))
+        return np.array([seen.setdefault(one, len(seen)) for one in words], np.int64)
 
     def take(self, places: Sequence[int]) -> Words:
         """Those texts."""
@@ -82,7 +89,7 @@ class WordClassifier:
         weights = np.log((1 + len(words)) / (1 + seen)) + 1
         features = _features(words, buckets, weights)
         tried = np.zeros((len(labels), len(domains)), np.float32)
-        of = folds(targets, np.arange(len(labels)))
+        of = folds(targets, words.alike())
         for fold in np.unique(of[of >= 0]):
             coefficients, bias = regression(features[of != fold], targets[of != fold])
             tried[of == fold] = features[of == fold] @ coefficients.T + bias

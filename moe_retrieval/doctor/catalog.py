@@ -25,8 +25,9 @@ def examine_catalog(store: Store) -> Iterator[Finding]:
         yield Finding("warning", "store", f"{store.name} holds no documents", "moeret index PATH")
     elif not any(one.failed for one in wrong):
         live = store.catalog.read(numbers[-1])
-        kept = f"{len(numbers)} generations kept, each follows from the one before"
-        domains = f"{len(live.domains)} domains"
+        many = f"{len(numbers)} generations kept, each follows from the one before"
+        kept = many if len(numbers) > 1 else "the only one kept"
+        domains = f"{len(live.domains)} domain{'s' if len(live.domains) > 1 else ''}"
         yield Finding("ok", "store", f"{store.name}, generation {live.number}, {domains}; {kept}")
         yield from _unsummed(live)
 

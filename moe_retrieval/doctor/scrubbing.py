@@ -20,7 +20,8 @@ def examine_bytes(store: Store, *, progress: Callable[[int], None]) -> Iterator[
         yield _damaged(damage)
     for name, reason in report.unchecked.items():
         yield Finding("warning", "scrub", f"{name} is unchecked: {reason}", "moeret doctor --repair")
-    read = f"{report.files:,} files of {report.generations} generations, {report.bytes / 1e6:,.1f} MB"
+    of = f"{report.generations} generation{'s' if report.generations > 1 else ''}"
+    read = f"{report.files:,} files of {of}, {report.bytes / 1e6:,.1f} MB"
     if not report.damages:
         yield Finding("ok", "scrub", f"{read} read, all as they were written")
 

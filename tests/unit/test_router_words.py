@@ -82,6 +82,16 @@ def test_each_question_is_tried_on_a_classifier_that_had_not_seen_it() -> None:
     assert accuracy(fitted.tried, labels) < 0.6
 
 
+def test_a_question_asked_twice_is_tried_on_a_classifier_that_saw_neither() -> None:
+    generator = np.random.default_rng(5)
+    texts = [f"{generator.choice(SHARED.split())} word{place} other{place}" for place in range(100)]
+    labels = generator.permutation(["law", "skin"] * 50).tolist()
+    fitted = WordClassifier.fit(Words.of(texts * 2), labels * 2)
+    assert fitted is not None
+    assert accuracy(fitted.logits(Words.of(texts)), labels) > 0.95
+    assert accuracy(fitted.tried, labels * 2) < 0.65
+
+
 def test_words_that_no_question_had_say_nothing(taught: Router) -> None:
     vector = anywhere(1, seed=5)[0]
     assert taught.route(vector, "xylophone zeppelin", mass=1.0) == taught.route(vector, "", mass=1.0)
