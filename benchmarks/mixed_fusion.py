@@ -9,7 +9,7 @@ searched in all domains once (a quarter of an hour on two cores; kept in --work)
 The router and what "judged" below is fitted to see validation queries only; all figures are of test queries.
 
 Where: `oracle` searches the query's own domain; `collection` all domains of the query's collection, as if
-that were known and no more (with `--whole` the same); `routed` what the router takes; `all` every domain
+that were known and no more (not with `--whole`); `routed` what the router takes; `all` every domain
 (of this, as it takes long, every third query). Where not the oracle decides, each domain is as probable as
 the router says.
 Ways across vector spaces: cosines as they are; z-score by space; reciprocal ranks; probabilities of
@@ -172,13 +172,14 @@ def encoded(store: Moeret, asked: list[Query], *, kept: Path) -> np.ndarray:
 
 
 def taught(store: Moeret, asked: list[Query], vectors: np.ndarray) -> Router:
-    """The store's router, fitted to validation queries besides."""
-    from moe_retrieval.retrieval.routing import load_router
+    """The store's router, fitted anew, as `moeret index` would, and to validation queries besides."""
+    from moe_retrieval.retrieval.routing import fit_router
     from moe_retrieval.router_queries import KnownQueries
 
-    router = load_router(store.store, store.store.catalog.latest())
+    live = store.store.catalog.latest()
+    router = fit_router(store.store, live.domains, store.encoder(), live=live) if live else None
     if router is None:
-        raise SystemExit("the mixed store has no router")
+        raise SystemExit("the mixed store is empty")
     known = [at for at, one in enumerate(asked) if not one.is_test]
     return router.asked(
         KnownQueries.of(
@@ -253,12 +254,13 @@ def judged(
     calibrations: Mapping[str, Calibration],
     planted: Mapping[str, tuple[float, float]],
     *,
+    places: Sequence[str],
     report: Callable[[str], None],
 ) -> dict[str, dict[str, np.ndarray]]:
     """nDCG@10 of test queries by place, mode and way."""
     test = [at for at, one in enumerate(held.asked) if one.is_test]
     table: dict[str, dict[str, np.ndarray]] = {}
-    for where in PLACES:
+    for where in places:
         found = [held.search(where, at, planted) for at in test[:: PLACES[where]]]
         for mode in (Mode.VECTOR, Mode.HYBRID):
             row = {
@@ -362,6 +364,7 @@ def main() -> None:
             known,
             calibrations,
             planted,
+            places=[one for one in PLACES if not (given.whole and one == "collection")],
             report=lambda line: print(f"{time.perf_counter() - started:.0f} s", line, flush=True),
         )
         result[name] = summary(found, joined)

@@ -19,7 +19,7 @@ from moe_retrieval.router_file import (
     read_checked,
     unpacked,
 )
-from moe_retrieval.router_fitting import exemplars_of, held_out, regression, temperature
+from moe_retrieval.router_fitting import exemplars_of, first_of_each, held_out, regression, temperature
 from moe_retrieval.router_queries import KnownQueries, fit_queries
 from moe_retrieval.storage.durability import file_faults, write_atomically
 
@@ -90,9 +90,15 @@ class Router:
             return cls(domains, np.zeros((1, vectors.shape[1])), np.zeros(1), *one)
         places = {domain: place for place, domain in enumerate(domains)}
         targets = np.array([places[label] for label in labels])
-        fitted = cls(domains, *regression(vectors, targets), *exemplars_of(vectors, targets))
+        fitted = cls._of(domains, vectors, targets)
         folds = held_out(targets, groups, seed=seed)
         return fitted._tried(vectors, targets, groups, folds=folds) if folds else fitted
+
+    @classmethod
+    def _of(cls, domains: tuple[str, ...], vectors: NDArray[np.float32], targets: NDArray[np.int64]) -> Self:
+        """A router whose scales are still to be found."""
+        rows = first_of_each(targets)
+        return cls(domains, *regression(vectors[rows], targets[rows]), *exemplars_of(vectors, targets))
 
     def asked(self, queries: KnownQueries) -> Self:
         """The same router, fitted to questions whose domains are known, and to no others.
@@ -124,7 +130,7 @@ class Router:
         near = np.zeros_like(logits)
         for held in folds:
             known, seen = vectors[~held], targets[~held]
-            trial = type(self)(self.domains, *regression(known, seen), *exemplars_of(known, seen))
+            trial = self._of(self.domains, known, seen)
             logits[held], near[held] = trial.logits(vectors[held]), trial.nearest(vectors[held])
         rows = np.flatnonzero(np.any(folds, axis=0))
         linear, close = _scales(logits[rows], near[rows], targets[rows])
@@ -165,8 +171,7 @@ class Router:
         if of is Kind.DOCUMENT or not self.queries.fitted:
             return self.linear * logits + self.near * near
         said = self.queries.said(np.atleast_2d(vectors), texts or [""] * len(logits), domains=self.domains)
-        total: NDArray[np.float64] = np.tensordot(self.queries.scales, np.stack([logits, near, *said]), 1)
-        return total
+        return self.queries.joined(np.stack([logits, near, *said]))
 
     def probabilities(
         self, vectors: NDArray[np.float32], texts: Sequence[str] = (), *, of: Kind = Kind.QUERY

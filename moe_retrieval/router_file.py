@@ -85,6 +85,7 @@ def packed_queries(known: KnownQueries, domains: Sequence[str]) -> dict[str, np.
         "queries": known.vectors.astype(np.float16),
         "query_domains": owners,
         "query_scales": known.scales,
+        "query_offsets": known.offsets,
         **packed_held(known.held, "queries"),
         **_packed_words(known, domains),
     }
@@ -117,6 +118,7 @@ def queries_from(arrays: Arrays, domains: Sequence[str]) -> KnownQueries:
         _words_from(arrays),
         _classifier_from(arrays, domains),
         arrays["query_scales"],
+        arrays.get("query_offsets", np.zeros(len(domains))),
         held_from(arrays, "queries"),
     )
 

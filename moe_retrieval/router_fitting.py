@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _FOLDS = 5
 _PLENTY = 2_000  # held-out documents; a 90% threshold read from them varies by 0.7 points
 _STRENGTH = 10.0  # inverse regularisation on unit vectors
+_LEARNT = 8_000  # rows of all domains that a classifier is fitted to; of the others it would learn little
 
 
 def folds(targets: NDArray[np.int64], groups: NDArray[Any], *, seed: int = 0) -> NDArray[np.int64]:
@@ -41,6 +42,13 @@ def held_out(targets: NDArray[np.int64], groups: NDArray[Any], *, seed: int) -> 
         if len(np.unique(groups[np.isin(of, range(fold + 1))])) >= _PLENTY:
             break
     return found
+
+
+def first_of_each(targets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows that a classifier is fitted to: as many of each domain as there may be, the first ones."""
+    domains = np.unique(targets)
+    most = max(1, _LEARNT // len(domains))
+    return np.concatenate([np.flatnonzero(targets == domain)[:most] for domain in domains])
 
 
 def exemplars_of(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SELF = 1 - 1e-4  # cosine from which on two texts are the same
+_RIDGE = 1.0  # what a domain's offset costs, in questions
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,9 @@ class KnownQueries:
     """Vectors (m, dim) of questions under `general`, the domain and the words of each, and what was fitted on
     them.
 
-    `scales` are what logits, nearest chunks, nearest questions and the words' logits are multiplied by; empty
-    where there were too few questions. No `classifier`: of their words nothing is known, and the scales are
-    three.
+    `scales` are what logits, nearest chunks, nearest questions and the words' logits are multiplied by, and
+    `offsets` (the router's domains,) are added; both empty where there were too few questions. No
+    `classifier`: of their words nothing is known, and the scales are three.
     """
 
     vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
@@ -33,6 +34,7 @@ class KnownQueries:
     words: Words = field(default_factory=Words)
     classifier: WordClassifier | None = None
     scales: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    offsets: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     held: Held = field(default_factory=Held)
 
     @classmethod
@@ -71,6 +73,11 @@ class KnownQueries:
             opinions.append(_aligned(logits, self.classifier.domains, domains))
         return opinions
 
+    def joined(self, opinions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scores (n, domains) of the opinions (opinions, n, domains)."""
+        total: NDArray[np.float64] = np.tensordot(self.scales, opinions, 1) + self.offsets
+        return total
+
     def tried(self, domains: Sequence[str]) -> list[NDArray[np.float64]]:
         """The same of the questions themselves, each without itself."""
         opinions = [self.nearest(self.vectors, domains, but_itself=True)]
@@ -84,16 +91,16 @@ class KnownQueries:
         """Cosine (n, domains) of the nearest question of each domain; of a domain without any, the mean of
         the others, which speaks neither for nor against it.
         """
-        owners = np.array(self.domains)
+        places = {domain: place for place, domain in enumerate(domains)}
+        owners = np.array([places[domain] for domain in self.domains])
+        order = np.argsort(owners, kind="stable")
+        known, starts = np.unique(owners[order], return_index=True)
+        cosines = (vectors @ self.vectors.T)[:, order].astype(np.float64)
+        if but_itself:
+            cosines = np.where(cosines > _SELF, -np.inf, cosines)
         found = np.full((len(vectors), len(domains)), np.nan)
-        for place, domain in enumerate(domains):
-            own = self.vectors[owners == domain]
-            cosines = vectors @ own.T
-            if but_itself:
-                cosines = np.where(cosines > _SELF, np.nan, cosines)
-            known = ~np.isnan(cosines)
-            best = np.max(cosines, axis=1, initial=-np.inf, where=known)
-            found[:, place] = np.where(known.any(axis=1), best, np.nan)
+        found[:, known] = np.maximum.reduceat(cosines, starts, axis=1)
+        found[np.isneginf(found)] = np.nan
         return _neutral(found)
 
 
@@ -105,8 +112,9 @@ def fit_queries(
     near: NDArray[np.float64],
     begin: Sequence[float],
 ) -> KnownQueries:
-    """Scales under which the questions' domains are likeliest, each judged without itself, and what the
-    router then says of them. `logits` and `near` are (m, domains); the search begins at `begin` (4,).
+    """Scales and offsets under which the questions' domains are likeliest, each judged without itself, and
+    what the router then says of them. `logits` and `near` are (m, domains); the search begins at the scales
+    `begin` (4,).
     """
     if len(known.domains) < ENOUGH or len(set(known.domains)) < 2:
         return known
@@ -115,8 +123,9 @@ def fit_queries(
     places = {domain: place for place, domain in enumerate(domains)}
     targets = np.array([places[domain] for domain in known.domains])
     parts = np.stack([logits, near, *known.tried(domains)])
-    scales = _likeliest(parts, targets, begin=begin[: len(parts)])
-    return replace(known, scales=scales, held=Held.of(np.tensordot(scales, parts, 1), targets))
+    scales, offsets = _likeliest(parts, targets, begin=begin[: len(parts)])
+    fitted = replace(known, scales=scales, offsets=offsets)
+    return replace(fitted, held=Held.of(fitted.joined(parts), targets))
 
 
 def _aligned(
@@ -136,16 +145,31 @@ def _neutral(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _likeliest(
     parts: NDArray[np.float64], targets: NDArray[np.int64], *, begin: Sequence[float]
-) -> NDArray[np.float64]:
-    """Weights above 0 of the parts (parts, n, domains) of a score."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights above 0 of the parts (parts, n, domains) of a score, and what is added for each domain.
+
+    The latter are small unless many questions speak for them, and sum to zero over the domains that were
+    asked about; the others get none.
+    """
     from scipy.optimize import minimize
 
-    rows = np.arange(len(targets))
+    rows, asked, size = np.arange(len(targets)), np.unique(targets), len(parts)
 
-    def loss(logs: NDArray[np.float64]) -> float:
-        scores = np.tensordot(np.exp(logs), parts, 1)
-        return -float(log_softmax(scores)[rows, targets].mean())
+    def offsets(free: NDArray[np.float64]) -> NDArray[np.float64]:
+        found = np.zeros(parts.shape[2])
+        found[asked] = free - free.mean()
+        return found
 
-    bounds = [(-9.0, 6.0)] * len(parts)
-    found: NDArray[np.float64] = np.exp(minimize(loss, np.log(begin), bounds=bounds).x)
-    return found
+    def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights, free = np.exp(values[:size]), values[size:]
+        logs = log_softmax(np.tensordot(weights, parts, 1) + offsets(free))
+        slope = np.exp(logs)
+        slope[rows, targets] -= 1
+        each = slope.sum(axis=0)[asked]
+        steps = [weights * np.tensordot(parts, slope, 2), each - each.mean() + _RIDGE * free]
+        return -float(logs[rows, targets].sum()) + _RIDGE * float(free @ free) / 2, np.concatenate(steps)
+
+    start = np.concatenate([np.log(begin), np.zeros(len(asked))])
+    bounds = [(-9.0, 6.0)] * size + [(None, None)] * len(asked)
+    found = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+    return np.exp(found[:size]), offsets(found[size:])

@@ -11,7 +11,7 @@ import pytest
 from moe_retrieval.errors import UsageError
 from moe_retrieval.router import Router
 from moe_retrieval.router_choice import ENOUGH, Held, Kind, choose
-from moe_retrieval.router_queries import KnownQueries
+from moe_retrieval.router_queries import KnownQueries, fit_queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,6 +141,27 @@ def test_questions_of_other_domains_are_left_out(router: Router) -> None:
 def test_a_domain_that_was_never_asked_about_is_neither_favoured_nor_slighted(router: Router) -> None:
     cosines = known(unit(CENTRES[:3]), NAMES[:3]).nearest(unit(CENTRES), NAMES)
     np.testing.assert_allclose(cosines[:, 3], cosines[:, :3].mean(axis=1), atol=1e-6)
+
+
+def test_a_domain_whose_chunks_lie_near_every_question_is_set_back() -> None:
+    """As where it has many more chunks than the others; `eye` was never asked about."""
+    generator = np.random.default_rng(3)
+    targets = generator.integers(0, 3, 300)
+    asked = [("copd", "cvd", "skin")[place] for place in targets]
+    near = generator.normal(scale=0.1, size=(300, 4))
+    near[np.arange(300), np.array([0, 1, 3])[targets]] += 0.3
+    near[:, 0] += 0.3
+    fitted = fit_queries(
+        known(unit(generator.normal(size=(300, 16))), asked),
+        domains=NAMES,
+        logits=np.zeros((300, 4)),
+        near=near,
+        begin=(0.3, 14.0, 7.0, 1.0),
+    )
+    copd, cvd, eye, skin = fitted.offsets.tolist()
+    assert copd < min(cvd, skin) - 1
+    assert eye == 0
+    assert copd + cvd + skin == pytest.approx(0)
 
 
 def test_a_saved_router_knows_its_questions_and_its_limits(taught: Router, tmp_path: Path) -> None:

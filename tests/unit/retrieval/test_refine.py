@@ -159,7 +159,7 @@ def test_phrasings_find_what_the_question_does_not_name(ask: Ask) -> None:
 
 
 def test_phrasings_are_routed_each_for_itself(ask: Ask) -> None:
-    answer = ask("heart attack artery", refine=Refinement(also=("mole skin sun",)))[0]
+    answer = ask("heart attack artery", refine=Refinement(also=("mole skin sun",)), mass=0.5)[0]
     assert {route.domain for route in answer.routes} == {"cvd", "skin"}
     assert {hit.domain for hit in answer.hits} == {"cvd", "skin"}
 
