@@ -62,7 +62,7 @@ class WordClassifier:
     """A linear classifier over the words of questions, weighted by TF-IDF.
 
     It knows words by `buckets` (u,), ascending: those of two questions or more. `weights` (u,) are their
-    inverse document frequencies, `coefficients` (domains, u) and `bias` (domains,) give logits. `tried` (n,
+    inverse document frequencies, `coefficients` (u, domains) and `bias` (domains,) give logits. `tried` (n,
     domains) are the logits of the questions themselves, by classifiers that had not seen them; zeros where a
     question is its domain's only one.
     """
@@ -94,13 +94,15 @@ class WordClassifier:
             coefficients, bias = regression(features[of != fold], targets[of != fold])
             tried[of == fold] = features[of == fold] @ coefficients.T + bias
         coefficients, bias = regression(features, targets)
-        rounded = coefficients.astype(np.float16).astype(np.float32)  # as precise as they are saved
+        rounded = coefficients.T.astype(np.float16).astype(np.float32)  # as precise as they are saved
         return cls(domains, buckets, weights, rounded, bias, tried)
 
     def logits(self, words: Words) -> NDArray[np.float64]:
         """Scores (n, domains) of texts, before scaling and softmax."""
-        found: NDArray[np.float64] = _features(words, self.buckets, self.weights) @ self.coefficients.T
-        return found + self.bias
+        rows, places, values = _entries(words, self.buckets, self.weights)
+        found = np.tile(self.bias, (len(words), 1))
+        np.add.at(found, rows, self.coefficients[places] * values[:, None])
+        return found
 
     def renamed(self, old: str, new: str) -> WordClassifier:
         """The same, with another name for a domain."""
@@ -115,12 +117,23 @@ def _hashed(text: str) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
 
 
 def _features(words: Words, buckets: NDArray[np.int64], weights: NDArray[np.float64]) -> Any:
-    """A sparse matrix (n, u) of unit rows: 1 + log count of a word, times its weight (sublinear TF-IDF)."""
+    """The sparse matrix (n, u) of `_entries`."""
     from scipy.sparse import csr_matrix
 
+    rows, places, values = _entries(words, buckets, weights)
+    return csr_matrix((values, (rows, places)), shape=(len(words), len(buckets)))
+
+
+def _entries(
+    words: Words, buckets: NDArray[np.int64], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Rows, columns and values of unit vectors (n, u): 1 + log count of a word, times its weight (sublinear
+    TF-IDF).
+    """
     rows = np.repeat(np.arange(len(words)), np.diff(words.starts))
-    known = np.isin(words.buckets, buckets)
-    rows, places = rows[known], np.searchsorted(buckets, words.buckets[known])
+    places = np.minimum(np.searchsorted(buckets, words.buckets), len(buckets) - 1)
+    known = buckets[places] == words.buckets
+    rows, places = rows[known], places[known]
     values = (1 + np.log(words.counts[known])) * weights[places]
     lengths = np.sqrt(np.bincount(rows, values**2, minlength=len(words)))
-    return csr_matrix((values / lengths[rows], (rows, places)), shape=(len(words), len(buckets)))
+    return rows, places, values / lengths[rows]
