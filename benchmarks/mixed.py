@@ -28,7 +28,7 @@ from quality import cut
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from moe_retrieval import Moeret
+    from moe_retrieval import Moeret, Router
 
 COLLECTIONS = ("cacm", "cisi", "npl_vaswani", "medquad", "sysrev", "cocitation_titles")
 WHOLE = ("cacm", "cisi", "npl_vaswani")
@@ -91,6 +91,17 @@ def opened(work: Path, *, name: str = "mixed-general", experts: tuple[str, ...] 
 
     settings = load_settings(store=work / name, experts=experts).values
     return Moeret.open(settings=settings)
+
+
+def fitted_router(store: Moeret) -> Router:
+    """A router fitted as `moeret index` would now: the store's own may be of an older version."""
+    from moe_retrieval.retrieval.routing import fit_router
+
+    live = store.store.catalog.latest()
+    router = fit_router(store.store, live.domains, store.encoder(), live=live) if live else None
+    if router is None:
+        raise SystemExit("the store is empty")
+    return router
 
 
 def _documents(data: Path) -> Iterator[dict[str, str]]:

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from baselines import CACHE
-from mixed import Query, opened, queries
+from mixed import Query, fitted_router, opened, queries
 from quality import bootstrap
 from router import calibration_error
 
@@ -172,16 +172,11 @@ def encoded(store: Moeret, asked: list[Query], *, kept: Path) -> np.ndarray:
 
 
 def taught(store: Moeret, asked: list[Query], vectors: np.ndarray) -> Router:
-    """The store's router, fitted anew, as `moeret index` would, and to validation queries besides."""
-    from moe_retrieval.retrieval.routing import fit_router
+    """The store's router, fitted to validation queries besides."""
     from moe_retrieval.router_queries import KnownQueries
 
-    live = store.store.catalog.latest()
-    router = fit_router(store.store, live.domains, store.encoder(), live=live) if live else None
-    if router is None:
-        raise SystemExit("the mixed store is empty")
     known = [at for at, one in enumerate(asked) if not one.is_test]
-    return router.asked(
+    return fitted_router(store).asked(
         KnownQueries.of(
             [asked[at].text for at in known], vectors[known], domains=[asked[at].domain for at in known]
         )

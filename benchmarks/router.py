@@ -182,16 +182,13 @@ def mixed_queries(opened: Moeret, data: Path) -> dict[str, dict[str, float]]:
     """The mixed store's router on test queries: fitted on chunks, and to validation queries besides."""
     import mixed
 
-    from moe_retrieval.retrieval.routing import load_router
     from moe_retrieval.router_queries import KnownQueries
 
     asked = mixed.queries(data)
     texts = np.array([one.text for one in asked])
     vectors = opened.encoder().encode_query(texts.tolist())
     labels, test = np.array([one.domain for one in asked]), np.array([one.is_test for one in asked])
-    router = load_router(opened.store, opened.store.catalog.latest())
-    if router is None:
-        raise SystemExit("the mixed store has no router")
+    router = mixed.fitted_router(opened)
     known, asked_for = texts[~test].tolist(), texts[test].tolist()
     taught = router.asked(KnownQueries.of(known, vectors[~test], domains=labels[~test].tolist()))
     return {
