@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+from contextlib import suppress
+from typing import NoReturn
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the program and end the process with its exit code."""
+    _leave(run())
+
+
+def run() -> int:
+    """Run the program; gives its exit code."""
     try:
         _read_names_as_utf8()
-        from moeret_cli.ending import run
+        from moeret_cli.ending import run as run_verb
 
-        code = run()
-    except KeyboardInterrupt:  # while modules were read; a verb that is interrupted ends in `run`
+        return run_verb()
+    except KeyboardInterrupt:  # while modules were read; a verb that is interrupted ends there
         from moeret_cli.render import note
 
         note("interrupted")
-        code = 130
-    sys.exit(code)
+        return 130
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process as Python does, but do not take the interpreter apart.
+
+    Threads of LanceDB may still be at work; one that wants Python meanwhile would abort the process.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # closed, or none: nobody reads it
+            stream.flush()
+    os._exit(code)
 
 
 def _read_names_as_utf8() -> None:

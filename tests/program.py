@@ -41,7 +41,7 @@ def run_moeret(*words: str, stdin: bytes = b"") -> Done:
     code = 0
     try:
         with redirect_stdout(out), redirect_stderr(err):
-            app.main()
+            code = app.run()
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     finally:

@@ -80,6 +80,23 @@ def test_ctrl_c_while_modules_are_read_shows_no_traceback(
     assert moeret("status") == Done(130, "", "moeret: interrupted\n")
 
 
+def test_the_interpreter_is_not_taken_apart_beside_threads_that_may_want_it() -> None:
+    """A thread of LanceDB that wants Python while it ends aborts the process, now and then."""
+    code = (
+        "import atexit, sys\n"
+        "class Late:\n"
+        "    def __del__(self): print('taken apart', file=sys.stderr)\n"
+        "kept = Late()\n"
+        "atexit.register(print, 'ended in order', file=sys.stderr)\n"
+        "sys.argv = ['moeret', '--version']\n"
+        "from moeret_cli.app import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "ended in order\n")
+    assert done.stdout.startswith("moeret ")
+
+
 @pytest.mark.parametrize("words", [["--help"], ["--version"]])
 def test_a_reader_that_goes_is_no_failure(words: list[str]) -> None:
     reading, writing = os.pipe()

@@ -194,7 +194,7 @@ def test_a_query_after_an_index_loads_no_torch(sample_store_by_graph: Path) -> N
     code = (
         "import sys; from moeret_cli import app\n"
         "sys.argv = ['moeret', 'query', 'aspirin', '-k', '1', '-q']\n"
-        "try:\n    app.main()\nexcept SystemExit as done:\n    assert done.code == 0, done.code\n"
+        "assert app.run() == 0\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     import os
