@@ -63,8 +63,8 @@ class WordClassifier:
 
     It knows words by `buckets` (u,), ascending: those of two questions or more. `weights` (u,) are their
     inverse document frequencies, `coefficients` (u, domains) and `bias` (domains,) give logits. `tried` (n,
-    domains) are the logits of the questions themselves, by classifiers that had not seen them; zeros where a
-    question is its domain's only one.
+    domains) are the logits of the questions themselves, by classifiers that had not seen them; zeros where
+    these would not have known all domains.
     """
 
     domains: tuple[str, ...]
@@ -91,8 +91,10 @@ class WordClassifier:
         tried = np.zeros((len(labels), len(domains)), np.float32)
         of = folds(targets, words.alike())
         for fold in np.unique(of[of >= 0]):
-            coefficients, bias = regression(features[of != fold], targets[of != fold])
-            tried[of == fold] = features[of == fold] @ coefficients.T + bias
+            held = of == fold
+            if len(np.unique(targets[~held])) == len(domains):  # else it holds all there is of one of them
+                coefficients, bias = regression(features[~held], targets[~held])
+                tried[held] = features[held] @ coefficients.T + bias
         coefficients, bias = regression(features, targets)
         rounded = coefficients.T.astype(np.float16).astype(np.float32)  # as precise as they are saved
         return cls(domains, buckets, weights, rounded, bias, tried)

@@ -92,6 +92,15 @@ def test_a_question_asked_twice_is_tried_on_a_classifier_that_saw_neither() -> N
     assert accuracy(fitted.tried, labels * 2) < 0.65
 
 
+def test_the_only_question_of_a_domain_may_be_one_that_another_was_asked_too() -> None:
+    texts, labels = questions(60, seed=6)
+    fitted = WordClassifier.fit(Words.of([*texts, texts[0]]), [*labels, "eye"])
+    assert fitted is not None
+    assert fitted.domains == ("eye", "law", "skin")
+    assert np.isfinite(fitted.tried).all()
+    assert not fitted.tried[60].any()
+
+
 def test_words_that_no_question_had_say_nothing(taught: Router) -> None:
     vector = anywhere(1, seed=5)[0]
     assert taught.route(vector, "xylophone zeppelin", mass=1.0) == taught.route(vector, "", mass=1.0)
