@@ -12,7 +12,7 @@ import numpy as np
 from moe_retrieval.errors import ChecksumError, ModelError
 from moe_retrieval.router_choice import Held
 from moe_retrieval.router_queries import KnownQueries
-from moe_retrieval.router_words import WordClassifier, Words
+from moe_retrieval.router_terms import TermClassifier, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,35 +87,39 @@ def packed_queries(known: KnownQueries, domains: Sequence[str]) -> dict[str, np.
         "query_scales": known.scales,
         "query_offsets": known.offsets,
         **packed_held(known.held, "queries"),
-        **_packed_words(known, domains),
+        **_packed_terms(known, domains),
     }
 
 
-def _packed_words(known: KnownQueries, domains: Sequence[str]) -> dict[str, np.ndarray]:
-    """The questions' words, and what a classifier learnt of them."""
-    if not known.words:
+def _packed_terms(known: KnownQueries, domains: Sequence[str]) -> dict[str, np.ndarray]:
+    """The questions' terms, and what a classifier learnt of them."""
+    if not known.terms:
         return {}
-    words = {f"words.{one.name}": getattr(known.words, one.name) for one in fields(Words)}
+    terms = {f"terms.{one.name}": getattr(known.terms, one.name) for one in fields(Terms)}
     if known.classifier is None:
-        return words
+        return terms
     learnt = {
         f"classifier.{one.name}": getattr(known.classifier, one.name)
-        for one in fields(WordClassifier)
+        for one in fields(TermClassifier)
         if one.name != "domains"
     }
     learnt["classifier.coefficients"] = known.classifier.coefficients.astype(np.float16)
     owners = np.array([domains.index(domain) for domain in known.classifier.domains], np.int64)
-    return {**words, **learnt, "classifier.domains": owners}
+    return {**terms, **learnt, "classifier.domains": owners}
 
 
 def queries_from(arrays: Arrays, domains: Sequence[str]) -> KnownQueries:
-    """What `packed_queries` wrote. Older files have none."""
+    """What `packed_queries` wrote. Older files have none, or know no pairs of words: nothing is fitted then."""
     if "queries" not in arrays:
         return KnownQueries()
+    vectors = arrays["queries"].astype(np.float32)
+    owners = tuple(domains[place] for place in arrays["query_domains"].tolist())
+    if "words.starts" in arrays:
+        return KnownQueries(vectors, owners)
     return KnownQueries(
-        arrays["queries"].astype(np.float32),
-        tuple(domains[place] for place in arrays["query_domains"].tolist()),
-        _words_from(arrays),
+        vectors,
+        owners,
+        _terms_from(arrays),
         _classifier_from(arrays, domains),
         arrays["query_scales"],
         arrays.get("query_offsets", np.zeros(len(domains))),
@@ -123,16 +127,16 @@ def queries_from(arrays: Arrays, domains: Sequence[str]) -> KnownQueries:
     )
 
 
-def _words_from(arrays: Arrays) -> Words:
-    if "words.starts" not in arrays:
-        return Words()
-    return Words(**{one.name: arrays[f"words.{one.name}"] for one in fields(Words)})
+def _terms_from(arrays: Arrays) -> Terms:
+    if "terms.starts" not in arrays:
+        return Terms()
+    return Terms(**{one.name: arrays[f"terms.{one.name}"] for one in fields(Terms)})
 
 
-def _classifier_from(arrays: Arrays, domains: Sequence[str]) -> WordClassifier | None:
+def _classifier_from(arrays: Arrays, domains: Sequence[str]) -> TermClassifier | None:
     if "classifier.domains" not in arrays:
         return None
-    return WordClassifier(
+    return TermClassifier(
         tuple(domains[place] for place in arrays["classifier.domains"].tolist()),
         arrays["classifier.buckets"],
         arrays["classifier.weights"],

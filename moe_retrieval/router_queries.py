@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe_retrieval.router_choice import ENOUGH, Held, log_softmax
-from moe_retrieval.router_words import WordClassifier, Words
+from moe_retrieval.router_terms import TermClassifier, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +31,8 @@ class KnownQueries:
 
     vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     domains: tuple[str, ...] = ()
-    words: Words = field(default_factory=Words)
-    classifier: WordClassifier | None = None
+    terms: Terms = field(default_factory=Terms)
+    classifier: TermClassifier | None = None
     scales: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     offsets: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     held: Held = field(default_factory=Held)
@@ -43,7 +43,7 @@ class KnownQueries:
     ) -> KnownQueries:
         """Questions as precise as they are saved; nothing is fitted yet."""
         rounded = np.asarray(vectors, np.float32).astype(np.float16).astype(np.float32)
-        return cls(rounded, tuple(domains), Words.of(texts))
+        return cls(rounded, tuple(domains), Terms.of(texts))
 
     @property
     def fitted(self) -> bool:
@@ -53,9 +53,9 @@ class KnownQueries:
         """Those of these domains, and nothing fitted but the classifier of words, if it is still the same."""
         kept = [place for place, domain in enumerate(self.domains) if domain in domains]
         if len(kept) == len(self.domains):
-            return KnownQueries(self.vectors, self.domains, self.words, self.classifier)
-        words = self.words.take(kept) if self.words else self.words
-        return KnownQueries(self.vectors[kept], tuple(self.domains[place] for place in kept), words)
+            return KnownQueries(self.vectors, self.domains, self.terms, self.classifier)
+        terms = self.terms.take(kept) if self.terms else self.terms
+        return KnownQueries(self.vectors[kept], tuple(self.domains[place] for place in kept), terms)
 
     def renamed(self, old: str, new: str) -> KnownQueries:
         """The same, with another name for a domain."""
@@ -69,7 +69,7 @@ class KnownQueries:
         """Opinions (n, domains): by the nearest question, and by the words where these are known."""
         opinions = [self.nearest(vectors, domains)]
         if self.classifier:
-            logits = self.classifier.logits(Words.of(texts))
+            logits = self.classifier.logits(Terms.of(texts))
             opinions.append(_aligned(logits, self.classifier.domains, domains))
         return opinions
 
@@ -118,8 +118,8 @@ def fit_queries(
     """
     if len(known.domains) < ENOUGH or len(set(known.domains)) < 2:
         return known
-    if known.words and known.classifier is None:
-        known = replace(known, classifier=WordClassifier.fit(known.words, known.domains))
+    if known.terms and known.classifier is None:
+        known = replace(known, classifier=TermClassifier.fit(known.terms, known.domains))
     places = {domain: place for place, domain in enumerate(domains)}
     targets = np.array([places[domain] for domain in known.domains])
     parts = np.stack([logits, near, *known.tried(domains)])

@@ -47,16 +47,23 @@ LOWEST_ROUTE = 1e-3
 ROUTE_POWER = 0.05
 """Exponent of a domain's probability in a hybrid score; docs/fusion.md says how it was chosen."""
 
+TAUGHT_ROUTE_POWER = 0.2
+"""The same, where the router knows questions: then its probabilities are worth more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """What one domain's searches found, best first; None for a search not made. `seconds` by stage."""
+    """What one domain's searches found, best first; None for a search not made. `seconds` by stage.
+
+    `route_power` is the exponent of the domain's probability in a hybrid score.
+    """
 
     domain: str
     space: str
     probability: float
     vector: Found | None
     text: Found | None
+    route_power: float = ROUTE_POWER
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -171,7 +178,7 @@ class _Join:
         if not any(one.domain in own for one in searched):
             return whole
         fallback = VECTOR_WEIGHT if whole is None else whole
-        shares = [max(one.probability, LOWEST_ROUTE) for one in searched]
+        shares = [_chance(one) for one in searched]
         parts = [share * own.get(one.domain, fallback) for one, share in zip(searched, shares, strict=True)]
         return math.fsum(parts) / math.fsum(shares)
 
@@ -180,9 +187,12 @@ def _shares(searched: Sequence[Searched]) -> dict[str, float]:
     """What a hybrid score, which is no probability, is multiplied by in each domain: 1 in the likeliest, and
     in all that a caller named.
     """
-    chances = {one.domain: max(one.probability, LOWEST_ROUTE) for one in searched}
-    highest = max(chances.values(), default=1.0)
-    return {domain: (chance / highest) ** ROUTE_POWER for domain, chance in chances.items()}
+    highest = max((_chance(one) for one in searched), default=1.0)
+    return {one.domain: (_chance(one) / highest) ** one.route_power for one in searched}
+
+
+def _chance(searched: Searched) -> float:
+    return max(searched.probability, LOWEST_ROUTE)
 
 
 def _lists(searched: Sequence[Searched], which: str) -> Lists:
@@ -254,12 +264,13 @@ def _as_chances(
     scale. Curves by judgements speak of queries that were meant for the domain, so it has to count in full.
     """
     by_statistics = all(calibration[one.domain].basis is Basis.STATISTICS for one in searched)
-    power = ROUTE_POWER if mode is Mode.HYBRID and by_statistics else 1.0
+    dampened = mode is Mode.HYBRID and by_statistics
     lists: Lists = {}
     for one in searched:
         scores = vector.get(one.domain, {})
         odds = calibration[one.domain].log_odds(np.array(list(scores.values())))
-        chances = power * math.log(max(one.probability, LOWEST_ROUTE)) - np.logaddexp(0.0, -odds)
+        power = one.route_power if dampened else 1.0
+        chances = power * math.log(_chance(one)) - np.logaddexp(0.0, -odds)
         lists[one.domain] = dict(zip(scores, chances.tolist(), strict=True))
     return lists
 

@@ -55,6 +55,7 @@ def search_domain(snapshot: Snapshot, route: Route, ask: Ask, vectors: Vectors, 
         probability=route.probability,
         vector=vector,
         text=text,
+        route_power=snapshot.route_power,
         seconds=dict(stages.seconds),
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from moe_retrieval.calibration import Tuning
 from moe_retrieval.errors import ModelError, StoreError, UnknownDomainError
 from moe_retrieval.retrieval.calibrating import in_use
-from moe_retrieval.retrieval.fusion import chosen_way, fuse
+from moe_retrieval.retrieval.fusion import ROUTE_POWER, TAUGHT_ROUTE_POWER, chosen_way, fuse
 from moe_retrieval.retrieval.indexing import Indexing, open_search
 from moe_retrieval.retrieval.routing import load_router
 from moe_retrieval.types import Route
@@ -95,6 +95,12 @@ class Snapshot:
             self._views[domain] = view
         if index is not None and not index.info.notice:
             self._indexes[domain] = index
+
+    @property
+    def route_power(self) -> float:
+        """How much the router's probabilities count in hybrid scores."""
+        taught = self.router is not None and self.router.queries.fitted
+        return TAUGHT_ROUTE_POWER if taught else ROUTE_POWER
 
     def space(self, domain: str) -> str:
         """Domains of one space share an expert: one encoding serves them, and their cosines compare."""

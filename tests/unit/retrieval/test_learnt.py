@@ -16,10 +16,12 @@ from moe_retrieval.model import surgery
 from moe_retrieval.renaming import rename_domain
 from moe_retrieval.retrieval.calibrating import calibration_of
 from moe_retrieval.retrieval.candidates import take_in_packs
+from moe_retrieval.retrieval.fusion import ROUTE_POWER, TAUGHT_ROUTE_POWER
 from moe_retrieval.retrieval.pinned import EncoderChoice
 from moe_retrieval.retrieval.publisher import publish, retune
 from moe_retrieval.retrieval.routing import load_router, taught_router
 from moe_retrieval.router import Router
+from moe_retrieval.router_queries import KnownQueries
 from moe_retrieval.storage.catalog import Generation
 from moe_retrieval.types import Forgotten, Precision
 from moeret_cli.wording import forgetting
@@ -125,6 +127,19 @@ def test_a_removed_domain_takes_what_was_learnt_of_it_along_and_nothing_else(
     assert after.calibration == {"cvd": before.calibration["cvd"]}
     assert Tuning.from_dict(after.tuning) == replace(Tuning.from_dict(before.tuning), weights={"cvd": 0.4})
     assert set(router_of(store).queries.domains) == {"cvd"}
+
+
+def test_a_route_counts_more_while_the_router_knows_questions(store: Store, encoder: Encoder) -> None:
+    retriever = Retriever(store, encoder=encoder)
+    assert retriever.snapshot().route_power == TAUGHT_ROUTE_POWER
+    assert all(one.route_power == TAUGHT_ROUTE_POWER for one in retriever.search_many(["sun skin"])[0])
+    before = live(store)
+    plain = replace(router_of(store), queries=KnownQueries())
+    retune(
+        store, live=before, calibration={}, tuning=Tuning.from_dict(before.tuning),
+        router=plain.save(store.routers_dir),
+    )  # fmt: skip
+    assert Retriever(store, encoder=encoder).snapshot().route_power == ROUTE_POWER
 
 
 def test_a_description_changes_nothing_that_was_learnt(store: Store) -> None:
