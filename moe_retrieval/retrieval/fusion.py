@@ -47,7 +47,7 @@ LOWEST_ROUTE = 1e-3
 ROUTE_POWER = 0.05
 """Exponent of a domain's probability in a hybrid score; docs/fusion.md says how it was chosen."""
 
-TAUGHT_ROUTE_POWER = 0.2
+TAUGHT_ROUTE_POWER = 0.5
 """The same, where the router knows questions: then its probabilities are worth more."""
 
 
@@ -260,17 +260,17 @@ def _as_chances(
     """Logarithm of p(domain) x p(relevant | cosine, domain): of the same order as the product, and evenly
     spread where the product is all but 0.
 
-    Under a hybrid score p(domain) is dampened where all curves are by statistics: these put experts on one
-    scale. Curves by judgements speak of queries that were meant for the domain, so it has to count in full.
+    Under a hybrid score, which is multiplied by the route's share, p(domain) is left out where all curves are
+    by statistics: these put experts on one scale. Curves by judgements speak of queries that were meant for
+    the domain, so it has to count in full.
     """
     by_statistics = all(calibration[one.domain].basis is Basis.STATISTICS for one in searched)
-    dampened = mode is Mode.HYBRID and by_statistics
+    routed = mode is not Mode.HYBRID or not by_statistics
     lists: Lists = {}
     for one in searched:
         scores = vector.get(one.domain, {})
         odds = calibration[one.domain].log_odds(np.array(list(scores.values())))
-        power = one.route_power if dampened else 1.0
-        chances = power * math.log(_chance(one)) - np.logaddexp(0.0, -odds)
+        chances = (math.log(_chance(one)) if routed else 0.0) - np.logaddexp(0.0, -odds)
         lists[one.domain] = dict(zip(scores, chances.tolist(), strict=True))
     return lists
 
