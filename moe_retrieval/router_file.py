@@ -109,7 +109,7 @@ def _packed_terms(known: KnownQueries, domains: Sequence[str]) -> dict[str, np.n
 
 
 def queries_from(arrays: Arrays, domains: Sequence[str]) -> KnownQueries:
-    """What `packed_queries` wrote. Older files have none, or know no pairs of words: nothing is fitted then."""
+    """What `packed_queries` wrote. Older files have none, or no pairs of words: then nothing is fitted."""
     if "queries" not in arrays:
         return KnownQueries()
     vectors = arrays["queries"].astype(np.float32)

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _WORD = re.compile(r"\w+|[^\w\s]")
-_BUCKETS = 2**14  # a term is known by its hash: questions may be private, and are not kept
+_BUCKETS = 2**14
+"""A term is known by its hash, as questions may be private. More buckets were worse: docs/routing.md."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
     """The terms of n texts, hashed: text i has `buckets[starts[i] : starts[i + 1]]`, each `counts` times.
 
-    Terms are words and marks in small letters, and pairs of neighbours: how is asked tells as much as of what.
+    Terms are words and marks in small letters, and pairs of neighbours: how one asks tells much, too.
     """
 
     starts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))

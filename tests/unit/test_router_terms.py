@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from moe_retrieval.router import Router
+from moe_retrieval.router_file import packed, unpacked
 from moe_retrieval.router_queries import KnownQueries
 from moe_retrieval.router_terms import TermClassifier, Terms
 
@@ -169,6 +171,20 @@ def test_a_saved_router_knows_the_words(taught: Router, tmp_path: Path) -> None:
         again.probabilities(vectors, texts), taught.probabilities(vectors, texts), atol=1e-6
     )
     assert again.save(tmp_path) == taught.save(tmp_path)
+
+
+def test_of_a_file_that_knows_no_pairs_of_words_only_the_questions_are_taken(
+    taught: Router, tmp_path: Path
+) -> None:
+    saved = (tmp_path / f"{taught.save(tmp_path)}.safetensors").read_bytes()
+    arrays, said = unpacked(saved)
+    older = packed({name.replace("terms.", "words."): one for name, one in arrays.items()}, said=said)
+    path = tmp_path / f"{hashlib.sha256(older).hexdigest()}.safetensors"
+    path.write_bytes(older)
+    again = Router.load(path)
+    assert again.queries.domains == taught.queries.domains
+    assert not again.queries.fitted
+    assert again.asked(again.queries).queries.fitted
 
 
 def test_no_text_of_a_question_lies_in_the_file(taught: Router, tmp_path: Path) -> None:
