@@ -53,7 +53,7 @@ class Router:
     the next router need not encode these again. Empty: not known.
 
     Questions lie elsewhere than documents: `queries`, whose domains were given, bring two more opinions, the
-    nearest question and the words, and scales of their own. `documents` and `queries.held` keep what was said
+    nearest question and the terms, and scales of their own. `documents` and `queries.held` keep what was said
     of held-out texts; from there it is read which domains are taken, and when a text is of none.
     """
 

@@ -21,12 +21,12 @@ _RIDGE = 1.0  # what a domain's offset costs, in questions
 
 @dataclass(frozen=True, slots=True)
 class KnownQueries:
-    """Vectors (m, dim) of questions under `general`, the domain and the words of each, and what was fitted on
+    """Vectors (m, dim) of questions under `general`, the domain and the terms of each, and what was fitted on
     them.
 
-    `scales` are what logits, nearest chunks, nearest questions and the words' logits are multiplied by, and
+    `scales` are what logits, nearest chunks, nearest questions and the terms' logits are multiplied by, and
     `offsets` (the router's domains,) are added; both empty where there were too few questions. No
-    `classifier`: of their words nothing is known, and the scales are three.
+    `classifier`: of their terms nothing is known, and the scales are three.
     """
 
     vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
@@ -50,7 +50,7 @@ class KnownQueries:
         return len(self.scales) > 0
 
     def among(self, domains: Sequence[str]) -> KnownQueries:
-        """Those of these domains, and nothing fitted but the classifier of words, if it is still the same."""
+        """Those of these domains, and nothing fitted but the classifier of terms, if it is still the same."""
         kept = [place for place, domain in enumerate(self.domains) if domain in domains]
         if len(kept) == len(self.domains):
             return KnownQueries(self.vectors, self.domains, self.terms, self.classifier)
@@ -66,7 +66,7 @@ class KnownQueries:
     def said(
         self, vectors: NDArray[np.float32], texts: Sequence[str], *, domains: Sequence[str]
     ) -> list[NDArray[np.float64]]:
-        """Opinions (n, domains): by the nearest question, and by the words where these are known."""
+        """Opinions (n, domains): by the nearest question, and by the terms where these are known."""
         opinions = [self.nearest(vectors, domains)]
         if self.classifier:
             logits = self.classifier.logits(Terms.of(texts))

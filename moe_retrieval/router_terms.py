@@ -119,7 +119,7 @@ def _hashed(text: str) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
     """Ascending buckets and how many terms fell into each."""
     words = _WORD.findall(text.lower())
     terms = words + [" ".join(pair) for pair in pairwise(words)]
-    hashes = [zlib.crc32(term.encode()) % _BUCKETS for term in terms]
+    hashes = [zlib.crc32(term.encode(errors="surrogatepass")) % _BUCKETS for term in terms]
     buckets, counts = np.unique(np.array(hashes, np.uint16), return_counts=True)
     return buckets, np.minimum(counts, np.iinfo(np.uint16).max).astype(np.uint16)
 

@@ -143,7 +143,8 @@ class Snapshot:
 
     def route(self, text: str, vector: np.ndarray, *, mass: float | None = None) -> tuple[Route, ...]:
         """The domains that the router takes (`mass`: see `router_choice.choose`), and every domain that it
-        was not fitted on; all domains for a text that is like none of them, each marked `abstained`.
+        was not fitted on, as probable as the likeliest; all domains for a text that is like none of them,
+        each marked `abstained`.
 
         A domain that has been emptied since the router was fitted is passed over, for the next best if need
         be. `vector`: float32 (dim,), the text under `general`.
@@ -155,8 +156,9 @@ class Snapshot:
         routed = [route for route in choice.routes if route.domain in self.domains] or known[:1]
         if choice.abstained:
             routed = [Route(one.domain, one.probability, abstained=True) for one in known]
-        unknown = [domain for domain in self.domains if domain not in self.router.domains]
-        return tuple(routed) + self.named(unknown)
+        highest = routed[0].probability if routed else 1.0
+        unknown = [Route(domain, highest) for domain in self.domains if domain not in self.router.domains]
+        return (*routed, *unknown)
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Query vectors, float32 (n, dim), under the general expert: what the router looks at."""

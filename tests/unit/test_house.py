@@ -19,7 +19,7 @@ LAYERS = {
     "errors": 0, "types": 0, "contexts": 0, "filters": 0, "hashing": 0, "settings": 0,
     "model": 1, "corpus": 1, "storage": 1,
     "encoder": 2, "domain_experts": 2, "engines": 2, "fingerprint": 2, "router": 2, "router_choice": 2,
-    "router_fitting": 2, "router_words": 2, "router_queries": 2, "router_file": 2, "calibration": 2,
+    "router_fitting": 2, "router_terms": 2, "router_queries": 2, "router_file": 2, "calibration": 2,
     "retrieval": 3, "evaluation": 3, "training": 3,
     "moeret": 4, "integrations": 4, "models": 4, "status": 4, "doctor": 4, "adaptation": 4, "opening": 4,
     "reading": 4, "tuning": 4, "generations": 4, "renaming": 4, "domain_changes": 4, "bench": 4,

@@ -398,7 +398,8 @@ def test_judged_curves_make_the_route_count_in_full() -> None:
         ranked = fuse([likely, doubtful], mode=Mode.HYBRID, k=4, calibration=known)
         return next(one.score for one in ranked if one.key == 11)
 
-    assert second(Basis.JUDGED) < second(Basis.STATISTICS)
+    assert second(Basis.STATISTICS) == pytest.approx(VECTOR_WEIGHT * (0.1 / 0.8) ** ROUTE_POWER)
+    assert second(Basis.JUDGED) < 0.8 * second(Basis.STATISTICS)
 
 
 def test_domains_that_a_caller_named_are_alike_to_a_hybrid_score() -> None:

@@ -245,6 +245,19 @@ def test_a_domain_that_was_emptied_since_the_router_was_fitted_is_passed_over(
     assert answer.hits
 
 
+def test_a_domain_that_the_router_does_not_know_yet_is_as_probable_as_the_likeliest(
+    store: Store, encoder: Encoder
+) -> None:
+    """As a long run leaves it until its end: what was taught must not be outdone by what is new."""
+    now = live(store)
+    entries = {**now.domains, "derma": now.domains["skin"]}
+    publish(store, entries, live=now, encoder=encoder, refit=False, partial=True)
+    routes = Retriever(store, encoder=encoder).query("artery skin", mass=1.0).routes
+    known = max(route.probability for route in routes if route.domain != "derma")
+    assert known < 1.0
+    assert {route.domain: route.probability for route in routes}["derma"] == known
+
+
 def test_a_run_says_what_is_forgotten_and_what_teaches_it_again() -> None:
     assert forgetting(Forgotten(questions=1)) == (
         "forgotten: 1 question that the router knew; moeret tune DIR teaches them again"
