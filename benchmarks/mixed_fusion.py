@@ -38,7 +38,7 @@ from router import calibration_error
 
 from moe_retrieval.calibration import DomainCalibration
 from moe_retrieval.retrieval.calibrating import FEWEST, as_written, in_use, sampled_cosines
-from moe_retrieval.retrieval.fusion import TAUGHT_ROUTE_POWER, Searched
+from moe_retrieval.retrieval.fusion import SURE_ROUTE_POWER, Searched
 from moe_retrieval.storage.found import Found
 from moe_retrieval.tuning.queries import JudgedQuery
 from moe_retrieval.tuning.searches import SearchedQuery
@@ -99,7 +99,7 @@ class Lists:
             probability=route.probability,
             vector=Found(self.vector_keys[at][near], cosines),
             text=Found(self.text_keys[at][match], self.text_scores[at][match]),
-            route_power=TAUGHT_ROUTE_POWER,
+            route_power=SURE_ROUTE_POWER,
         )
 
 

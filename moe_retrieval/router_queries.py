@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SELF = 1 - 1e-4  # cosine from which on two texts are the same
+_SURE = 0.9  # docs/fusion.md says what the route counts for above and below it
 _RIDGE = 1.0  # what a domain's offset costs, in questions
 
 
@@ -48,6 +49,11 @@ class KnownQueries:
     @property
     def fitted(self) -> bool:
         return len(self.scales) > 0
+
+    @property
+    def sure(self) -> bool:
+        """Whether the right domains of questions that it had not seen got a probability of 0.9 on average."""
+        return self.fitted and float(self.held.chances.mean()) >= _SURE
 
     def among(self, domains: Sequence[str]) -> KnownQueries:
         """Those of these domains, and nothing fitted but the classifier of terms, if it is still the same."""

@@ -47,8 +47,8 @@ LOWEST_ROUTE = 1e-3
 ROUTE_POWER = 0.05
 """Exponent of a domain's probability in a hybrid score; docs/fusion.md says how it was chosen."""
 
-TAUGHT_ROUTE_POWER = 0.5
-"""The same, where the router knows questions: then its probabilities are worth more."""
+SURE_ROUTE_POWER = 0.5
+"""The same, where the router is sure of questions and right (`KnownQueries.sure`)."""
 
 
 @dataclass(frozen=True, slots=True)

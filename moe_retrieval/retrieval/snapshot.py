@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from moe_retrieval.calibration import Tuning
 from moe_retrieval.errors import ModelError, StoreError, UnknownDomainError
 from moe_retrieval.retrieval.calibrating import in_use
-from moe_retrieval.retrieval.fusion import ROUTE_POWER, TAUGHT_ROUTE_POWER, chosen_way, fuse
+from moe_retrieval.retrieval.fusion import ROUTE_POWER, SURE_ROUTE_POWER, chosen_way, fuse
 from moe_retrieval.retrieval.indexing import Indexing, open_search
 from moe_retrieval.retrieval.routing import load_router
 from moe_retrieval.types import Route
@@ -99,8 +99,8 @@ class Snapshot:
     @property
     def route_power(self) -> float:
         """How much the router's probabilities count in hybrid scores."""
-        taught = self.router is not None and self.router.queries.fitted
-        return TAUGHT_ROUTE_POWER if taught else ROUTE_POWER
+        sure = self.router is not None and self.router.queries.sure
+        return SURE_ROUTE_POWER if sure else ROUTE_POWER
 
     def space(self, domain: str) -> str:
         """Domains of one space share an expert: one encoding serves them, and their cosines compare."""

@@ -15,7 +15,7 @@ from moe_retrieval.calibration import Basis, DomainCalibration, Tuning
 from moe_retrieval.errors import UsageError
 from moe_retrieval.retrieval.fusion import (
     ROUTE_POWER,
-    TAUGHT_ROUTE_POWER,
+    SURE_ROUTE_POWER,
     VECTOR_WEIGHT,
     Place,
     Ranked,
@@ -376,7 +376,7 @@ def test_a_hybrid_score_in_a_less_likely_domain_is_lower(space: str) -> None:
     assert scores[10] == pytest.approx((0.1 / 0.8) ** ROUTE_POWER)
 
 
-def test_the_route_of_a_router_that_knows_questions_counts_more() -> None:
+def test_the_route_of_a_router_that_is_sure_of_questions_counts_more() -> None:
     likely = one_domain("b", vector={1: 0.9, 2: 0.5}, text={1: 4.0, 2: 2.0}, probability=0.8)
     doubtful = one_domain("a", vector={11: 0.9, 12: 0.5}, text={11: 4.0, 12: 2.0}, probability=0.1)
 
@@ -384,8 +384,8 @@ def test_the_route_of_a_router_that_knows_questions_counts_more() -> None:
         parts = [replace(one, route_power=power) for one in (likely, doubtful)]
         return next(one.score for one in fuse(parts, mode=Mode.HYBRID, k=4) if one.domain == "a")
 
-    assert second(TAUGHT_ROUTE_POWER) == pytest.approx((0.1 / 0.8) ** TAUGHT_ROUTE_POWER)
-    assert second(TAUGHT_ROUTE_POWER) < second(ROUTE_POWER) < 1.0
+    assert second(SURE_ROUTE_POWER) == pytest.approx((0.1 / 0.8) ** SURE_ROUTE_POWER)
+    assert second(SURE_ROUTE_POWER) < second(ROUTE_POWER) < 1.0
 
 
 def test_judged_curves_make_the_route_count_in_full() -> None:

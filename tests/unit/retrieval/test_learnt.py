@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from moe_retrieval import Document, Encoder, Indexer, Reindexer, Retriever, Store
@@ -16,7 +17,7 @@ from moe_retrieval.model import surgery
 from moe_retrieval.renaming import rename_domain
 from moe_retrieval.retrieval.calibrating import calibration_of
 from moe_retrieval.retrieval.candidates import take_in_packs
-from moe_retrieval.retrieval.fusion import ROUTE_POWER, TAUGHT_ROUTE_POWER
+from moe_retrieval.retrieval.fusion import ROUTE_POWER, SURE_ROUTE_POWER
 from moe_retrieval.retrieval.pinned import EncoderChoice
 from moe_retrieval.retrieval.publisher import publish, retune
 from moe_retrieval.retrieval.routing import load_router, taught_router
@@ -129,17 +130,18 @@ def test_a_removed_domain_takes_what_was_learnt_of_it_along_and_nothing_else(
     assert set(router_of(store).queries.domains) == {"cvd"}
 
 
-def test_a_route_counts_more_while_the_router_knows_questions(store: Store, encoder: Encoder) -> None:
+def test_a_route_counts_more_while_the_router_is_right_about_questions(
+    store: Store, encoder: Encoder
+) -> None:
     retriever = Retriever(store, encoder=encoder)
-    assert retriever.snapshot().route_power == TAUGHT_ROUTE_POWER
-    assert all(one.route_power == TAUGHT_ROUTE_POWER for one in retriever.search_many(["sun skin"])[0])
-    before = live(store)
-    plain = replace(router_of(store), queries=KnownQueries())
-    retune(
-        store, live=before, calibration={}, tuning=Tuning.from_dict(before.tuning),
-        router=plain.save(store.routers_dir),
-    )  # fmt: skip
-    assert Retriever(store, encoder=encoder).snapshot().route_power == ROUTE_POWER
+    assert retriever.snapshot().route_power == SURE_ROUTE_POWER
+    assert all(one.route_power == SURE_ROUTE_POWER for one in retriever.search_many(["sun skin"])[0])
+    known = router_of(store).queries
+    unsure = replace(known, held=replace(known.held, chances=np.full(60, 0.7)))
+    for queries in (unsure, KnownQueries()):
+        router = replace(router_of(store), queries=queries)
+        retune(store, live=live(store), router=router.save(store.routers_dir))
+        assert Retriever(store, encoder=encoder).snapshot().route_power == ROUTE_POWER
 
 
 def test_a_description_changes_nothing_that_was_learnt(store: Store) -> None:
