@@ -1,13 +1,18 @@
-"""One store of six collections, biomedical and not, and its queries in two halves: what routing and fusion
-are tuned and judged on.
+"""One store of several collections, biomedical and not, and its queries in two halves: what routing and
+fusion are tuned and judged on.
 
-    python benchmarks/mixed.py DATA [--work FOLDER] [--whole] [--experts DOMAIN=FOLDER,...]
+    python benchmarks/mixed.py DATA [--work FOLDER] [--layout LAYOUT] [--experts DOMAIN=FOLDER,...]
 
-builds the stores: `mixed-general`, where every domain is on the general expert, and, where experts are
-named, `mixed-experts`: a copy in which the named domains are embedded again, each with its expert. Each
-domain of each collection is a domain of its own (`medquad-oncology`, `sysrev-pain`, 28 in all), or, with
-`--whole`, each collection is one: then the stores are `whole-general` and `whole-experts`. A document's or
-query's id begins with its collection. A query belongs to the validation half where the first
+builds the stores: `LAYOUT-general`, where every domain is on the general expert, and, where experts are
+named, `LAYOUT-experts`: a copy in which the named domains are embedded again, each with its expert.
+
+- `mixed`: six collections, each domain of each is a domain of its own (`medquad-oncology`, `sysrev-pain`, 28
+  in all).
+- `whole`: the same, each collection is one domain.
+- `wide`: each of nine collections is one: all of DATA that have queries, but evidence_inference, whose
+  documents are what cocitation_titles asks with. Nothing was chosen on the three that are new here.
+
+A document's or query's id begins with its collection. A query belongs to the validation half where the first
 bit of the sha256 of its id is 0, else to the test half: the split is this sentence, so it was there before
 anything was tuned. What is learnt or chosen sees validation queries only.
 """
@@ -32,7 +37,29 @@ if TYPE_CHECKING:
 
 COLLECTIONS = ("cacm", "cisi", "npl_vaswani", "medquad", "sysrev", "cocitation_titles")
 WHOLE = ("cacm", "cisi", "npl_vaswani")
-"""Collections that are one domain."""
+"""Collections that are one domain in every layout."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which collections a store holds, and whether each is one domain."""
+
+    collections: tuple[str, ...]
+    whole: bool
+
+    def domain(self, collection: str, label: str) -> str:
+        """The store's domain for a domain of a collection."""
+        from moe_retrieval.types import slug
+
+        return slug(collection if self.whole or collection in WHOLE else f"{collection} {label}")
+
+
+MIXED = Layout(COLLECTIONS, whole=False)
+LAYOUTS = {
+    "mixed": MIXED,
+    "whole": Layout(COLLECTIONS, whole=True),
+    "wide": Layout((*COLLECTIONS, "ohsumed_disease", "healthver", "scitldr"), whole=True),
+}
 
 
 @dataclass(frozen=True)
@@ -50,17 +77,10 @@ class Query:
         return hashlib.sha256(self.id.encode()).digest()[0] >= 128
 
 
-def domain_of(collection: str, domain: str, *, whole: bool = False) -> str:
-    """The store's domain for a domain of a collection."""
-    from moe_retrieval.types import slug
-
-    return slug(collection if whole or collection in WHOLE else f"{collection} {domain}")
-
-
-def queries(data: Path, *, whole: bool = False) -> list[Query]:
+def queries(data: Path, layout: Layout = MIXED) -> list[Query]:
     """All judged queries of all collections."""
     found: list[Query] = []
-    for name in COLLECTIONS:
+    for name in layout.collections:
         _documents, asked, qrels = load_beir(data / name)
         judged = [one for one in asked if one in qrels]
         texts = cut([asked[one]["text"] for one in judged])
@@ -69,7 +89,7 @@ def queries(data: Path, *, whole: bool = False) -> list[Query]:
                 f"{name}/{one}",
                 text,
                 name,
-                domain_of(name, asked[one]["domain"], whole=whole),
+                layout.domain(name, asked[one]["domain"]),
                 {f"{name}/{document}": grade for document, grade in qrels[one].items()},
             )
             for one, text in zip(judged, texts, strict=True)
@@ -77,10 +97,10 @@ def queries(data: Path, *, whole: bool = False) -> list[Query]:
     return found
 
 
-def write_corpus(data: Path, file: Path) -> None:
+def write_corpus(data: Path, file: Path, layout: Layout = MIXED) -> None:
     """The documents of all collections as one file of JSON lines, with the store's domains."""
     with file.open("w", encoding="utf8") as stream:
-        for record in _documents(data):
+        for record in _documents(data, layout):
             stream.write(json.dumps(record) + "\n")
 
 
@@ -104,16 +124,15 @@ def fitted_router(store: Moeret) -> Router:
     return router
 
 
-def _documents(data: Path) -> Iterator[dict[str, str]]:
-    for name in COLLECTIONS:
+def _documents(data: Path, layout: Layout) -> Iterator[dict[str, str]]:
+    for name in layout.collections:
         documents, _asked, _qrels = load_beir(data / name)
         for one, record in documents.items():
             yield {
                 "_id": f"{name}/{one}",
                 "title": record.get("title", ""),
                 "text": record["text"],
-                "collection": name,
-                "domain": domain_of(name, record["domain"]),
+                "domain": layout.domain(name, record["domain"]),
             }
 
 
@@ -123,25 +142,25 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, default=CACHE)
-    parser.add_argument("--whole", action="store_true", help="each collection is one domain")
+    parser.add_argument("--layout", choices=LAYOUTS, default="mixed")
     parser.add_argument("--experts", default="")
     given = parser.parse_args()
+    layout = LAYOUTS[given.layout]
     given.work.mkdir(parents=True, exist_ok=True)
-    corpus = given.work / "mixed.jsonl"
+    corpus = given.work / f"{given.layout}.jsonl"
     if not corpus.is_file():
-        write_corpus(given.data, corpus)
+        write_corpus(given.data, corpus, layout)
     experts = tuple(filter(None, given.experts.split(",")))
-    prefix, field = ("whole", "collection") if given.whole else ("mixed", "domain")
-    general = opened(given.work, name=f"{prefix}-general")
-    report = general.index(corpus, domain_field=field)
+    general = opened(given.work, name=f"{given.layout}-general")
+    report = general.index(corpus, domain_field="domain")
     print(json.dumps({"chunks": report.chunks, "encoded": report.encoded}), flush=True)
     if experts:
-        copy = given.work / f"{prefix}-experts"
-        shutil.copytree(given.work / f"{prefix}-general", copy, dirs_exist_ok=True)
+        copy = given.work / f"{given.layout}-experts"
+        shutil.copytree(given.work / f"{given.layout}-general", copy, dirs_exist_ok=True)
         report = opened(given.work, name=copy.name, experts=experts).reindex()
         print(json.dumps({"experts": report.domains, "encoded": report.encoded}), flush=True)
-    asked = queries(given.data, whole=given.whole)
-    for name in COLLECTIONS:
+    asked = queries(given.data, layout)
+    for name in layout.collections:
         mine = [one for one in asked if one.collection == name]
         print(f"{name}: {len(mine)} queries, {sum(one.is_test for one in mine)} of them test")
 

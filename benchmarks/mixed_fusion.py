@@ -1,15 +1,14 @@
 """Is an answer as good as if the domain had been known, and which way of joining experts is best?
 
-    python benchmarks/mixed_fusion.py DATA [--work FOLDER] [--whole] [--json FILE]
+    python benchmarks/mixed_fusion.py DATA [--work FOLDER] [--layout LAYOUT] [--json FILE]
 
-The stores are those that benchmarks/mixed.py builds in --work: `mixed-experts` must be there (`--experts`),
-28 domains, of which some are on trained experts, each a vector space of its own; with `--whole` it is
-`whole-experts`, where each of the six collections is one domain. Every judged query is
+The stores are those that benchmarks/mixed.py builds in --work: that of the layout with experts must be there
+(`--experts`), where some domains are on trained experts, each a vector space of its own. Every judged query is
 searched in all domains once (a quarter of an hour on two cores; kept in --work), the rest is joining lists.
 The router and what "judged" below is fitted to see validation queries only; all figures are of test queries.
 
 Where: `oracle` searches the query's own domain; `collection` all domains of the query's collection, as if
-that were known and no more (not with `--whole`); `routed` what the router takes; `all` every domain
+that were known and no more (mixed layout); `routed` what the router takes; `all` every domain
 (of this, as it takes long, every third query). Where not the oracle decides, each domain is as probable as
 the router says.
 Ways across vector spaces: cosines as they are; z-score by space; reciprocal ranks; probabilities of
@@ -32,7 +31,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from baselines import CACHE
-from mixed import Query, fitted_router, opened, queries
+from mixed import LAYOUTS, Query, fitted_router, opened, queries
 from quality import bootstrap
 from router import calibration_error
 
@@ -325,15 +324,15 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, default=CACHE)
-    parser.add_argument("--whole", action="store_true", help="each collection is one domain")
+    parser.add_argument("--layout", choices=LAYOUTS, default="mixed")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    prefix = "whole" if given.whole else "mixed"
-    if not (given.work / f"{prefix}-experts").exists():
+    layout = LAYOUTS[given.layout]
+    if not (given.work / f"{given.layout}-experts").exists():
         parser.error("build the stores first: python benchmarks/mixed.py DATA --experts ...")
     started = time.perf_counter()
-    store = opened(given.work, name=f"{prefix}-experts")
-    known = held(store, queries(given.data, whole=given.whole), kept=given.work / f"{prefix}-fusion")
+    store = opened(given.work, name=f"{given.layout}-experts")
+    known = held(store, queries(given.data, layout), kept=given.work / f"{given.layout}-fusion")
     test = [at for at, one in enumerate(known.asked) if one.is_test]
     own = sorted({space for space in known.spaces.values() if space != known.spaces["cacm"]})
     joined = several(known)
@@ -360,7 +359,7 @@ def main() -> None:
             known,
             calibrations,
             planted,
-            places=[one for one in PLACES if not (given.whole and one == "collection")],
+            places=[one for one in PLACES if not (layout.whole and one == "collection")],
             report=lambda line: print(f"{time.perf_counter() - started:.0f} s", line, flush=True),
         )
         result[name] = summary(found, joined)

@@ -171,7 +171,7 @@ def far_subjects(opened: Moeret) -> dict[str, dict[str, float]]:
     each = SAMPLE // (len(views) - 1)
     sample = np.concatenate([known[labels[known] == name][:each] for name in views])
     found = {}
-    for left in (mixed.domain_of(name, "") for name in mixed.WHOLE):
+    for left in (mixed.MIXED.domain(name, "") for name in mixed.WHOLE):
         seen = sample[labels[sample] != left]
         router = Router.fit(vectors[seen], labels[seen].tolist(), groups=documents[seen])
         found[left] = told_apart(router, vectors[held], labels[held] == left)
