@@ -194,8 +194,8 @@ class Study:
 
 def build(data: Path, folder: Path, *, domains: tuple[str, ...]) -> None:
     """Pairs of `citations`, without every document of the collections that judge."""
-    from moe_retrieval.training.build import BuildOptions
-    from moe_retrieval.training.sources import build_from
+    from moe_retrieval.training.pairs.build import BuildOptions
+    from moe_retrieval.training.sources.reading import build_from
 
     build_from(
         [str(data / "citations" / "articles.jsonl")],

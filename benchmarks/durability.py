@@ -35,7 +35,7 @@ def child(corpus: str, store: str, mode: str) -> None:
 
     from moe_retrieval import Encoder, Moeret
     from moe_retrieval.settings import Settings
-    from moe_retrieval.storage import folder
+    from moe_retrieval.storage.places import folder
     from moe_retrieval.types import Durability
 
     Encoder.load().encode_document(["warm up"])

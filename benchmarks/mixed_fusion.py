@@ -3,7 +3,7 @@
     python benchmarks/mixed_fusion.py DATA [--work FOLDER] [--layout LAYOUT] [--json FILE]
 
 The stores are those that benchmarks/mixed.py builds in --work: that of the layout with experts must be there
-(`--experts`), where some domains are on trained experts, each a vector space of its own. Every judged query is
+(`--experts`), some domains of it on trained experts, each a vector space of its own. Every judged query is
 searched in all domains once (a quarter of an hour on two cores; kept in --work), the rest is joining lists.
 The router and what "judged" below is fitted to see validation queries only; all figures are of test queries.
 

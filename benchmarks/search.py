@@ -73,8 +73,8 @@ def opening(folder: Path) -> dict[str, object]:
     import faiss  # noqa: F401
     import lance  # noqa: F401
 
-    from moe_retrieval.storage import faiss_index, faiss_refresh  # noqa: F401
     from moe_retrieval.storage.index import open_index
+    from moe_retrieval.storage.indexes import faiss_index, faiss_refresh  # noqa: F401
     from moe_retrieval.storage.store import Store
 
     query = next(clustered(1, seed=99, clusters=50))[0]
@@ -123,7 +123,7 @@ def compare(
     folder: Path, rows: int, *, rounds: int, kinds: list[str]
 ) -> tuple[list[dict[str, object]], dict[str, object]]:
     """All ways at one size: their rows of the table, and the ratios that the goals are about."""
-    from moe_retrieval.storage import exact
+    from moe_retrieval.storage.indexes import exact
 
     begun = time.perf_counter()
     store = stored(folder, rows)

@@ -35,8 +35,8 @@ def clustered(rows: int, *, seed: int, clusters: int) -> Iterator[np.ndarray]:
 
 def stored(folder: Path, rows: int) -> Any:
     """The store with one table of so many rows, made unless it is there."""
-    from moe_retrieval.storage.rows import Row, to_batch
     from moe_retrieval.storage.store import Store
+    from moe_retrieval.storage.tables.rows import Row, to_batch
     from moe_retrieval.types import Chunk
 
     made = (folder / "store.json").is_file()
@@ -121,8 +121,8 @@ def by_faiss(view: Any, info: Any) -> Way:
     """FAISS alone: the same kind and effort, trained and filled from an array in memory."""
     import faiss
 
-    from moe_retrieval.storage.faiss_choice import Kind, search_parameters
-    from moe_retrieval.storage.view import HIT_COLUMNS
+    from moe_retrieval.storage.indexes.faiss_choice import Kind, search_parameters
+    from moe_retrieval.storage.tables.view import HIT_COLUMNS
 
     vectors, (keys, _), lists = view.vectors(), view.key_vh(), Kind(info.factory).lists
     begun = time.perf_counter()
@@ -152,9 +152,9 @@ def by_faiss(view: Any, info: Any) -> Way:
 
 def by_lance(store: Any, entry: Any, kind: str) -> Way:
     """LanceDB's own index, at a version of its own of the same table."""
-    from moe_retrieval.storage import lance_build
-    from moe_retrieval.storage.trial import Trial
-    from moe_retrieval.storage.view import HIT_COLUMNS, TableView
+    from moe_retrieval.storage.indexes import lance_build
+    from moe_retrieval.storage.indexes.trial import Trial
+    from moe_retrieval.storage.tables.view import HIT_COLUMNS, TableView
 
     folder = store.path / "tables" / f"{entry.table}.lance" / "_indices"
     before = size_of(folder)

@@ -53,7 +53,7 @@ def verify(
 
 def read(file: Path) -> list[Context]:
     """The contexts of a file, or of standard input for `-`."""
-    from moe_retrieval.retrieval.cited import HINT, read_contexts
+    from moe_retrieval.retrieval.citations.cited import HINT, read_contexts
 
     piped = str(file) == "-"
     name = "standard input" if piped else str(file)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moe_retrieval.errors import UsageError
-from moe_retrieval.training.source_kinds import SourceKind
+from moe_retrieval.training.sources.kinds import SourceKind
 from moeret_cli import bars, options, render, wording_pairs
 
 if TYPE_CHECKING:
-    from moe_retrieval.training.pairs_report import PairsReport
+    from moe_retrieval.training.pairs.report import PairsReport
 
 app = typer.Typer(
     help="Build pairs of texts to train an expert on.",
@@ -111,8 +111,8 @@ def build(
     documents, which need no labels; with --from also a hub data set, or a search at OpenAlex or PubMed.
     """
     render.quiet = quiet
-    from moe_retrieval.training.build import BuildOptions
-    from moe_retrieval.training.sources import SourceOptions, build_from
+    from moe_retrieval.training.pairs.build import BuildOptions
+    from moe_retrieval.training.sources.reading import SourceOptions, build_from
 
     with bars.phase("building pairs"):
         report = build_from(

@@ -65,8 +65,8 @@ def refinement(
     given = any(one is not None for one in (rerank, candidates, mmr))  # "" and 0 mean something, too
     if not (given or boost or also or widen):
         return None
-    from moe_retrieval.retrieval.boosts import parse_boost
     from moe_retrieval.retrieval.refine import Refinement
+    from moe_retrieval.retrieval.refining.boosts import parse_boost
 
     asked = Refinement(
         also=tuple(also or ()),

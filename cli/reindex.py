@@ -13,7 +13,7 @@ from moeret_cli.interruption import resumable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from moe_retrieval.retrieval.plan import DomainPlan
+    from moe_retrieval.retrieval.rebuilding.plan import DomainPlan
     from moe_retrieval.types import IndexReport
 
 

@@ -25,7 +25,7 @@ def clean(text: str) -> str:
     """Text of a document, a file name or a user, fit for a terminal: on one line, and nothing in it that is
     not seen.
     """
-    from moe_retrieval.retrieval.rendering import visible
+    from moe_retrieval.retrieval.citations.rendering import visible
 
     return visible(text).translate(_FOLDED)
 

@@ -9,7 +9,7 @@ from moeret_cli.wording import count, short_path
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from moe_retrieval.retrieval.citing import Verdict
+    from moe_retrieval.retrieval.citations.citing import Verdict
 
 
 def verdict(one: Verdict) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from moe_retrieval.generations import Past, Rollback
     from moe_retrieval.renaming import Renaming
-    from moe_retrieval.storage.gc import GcReport
+    from moe_retrieval.storage.maintenance.gc import GcReport
 
 COLUMNS = ("generation", "published", "by", "encoder", "domains", "")
 GC_COLUMNS = ("what", "number", "bytes")

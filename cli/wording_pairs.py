@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from moe_retrieval.training.negatives import MinedPairs
-    from moe_retrieval.training.pairs_report import PairsReport
+    from moe_retrieval.training.pairs.negatives import MinedPairs
+    from moe_retrieval.training.pairs.report import PairsReport
 
 COLUMNS = ("domain", "train", "validation", "test", "labels 1 : 0", "kinds")
 

@@ -9,7 +9,7 @@ from moeret_cli.wording import SHOWN_REASONS, count, forgetting, short_path
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from moe_retrieval.retrieval.plan import Change, DomainPlan
+    from moe_retrieval.retrieval.rebuilding.plan import Change, DomainPlan
     from moe_retrieval.types import IndexReport
 
 _SHORT = 12

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from moe_retrieval.errors import MoeretError
     from moe_retrieval.filters import Field, parse_filter
     from moe_retrieval.moeret import Moeret
-    from moe_retrieval.retrieval.boosts import Match, Recency
     from moe_retrieval.retrieval.context import ContextOptions, build_context
     from moe_retrieval.retrieval.indexer import Indexer
     from moe_retrieval.retrieval.refine import Refinement
+    from moe_retrieval.retrieval.refining.boosts import Match, Recency
     from moe_retrieval.retrieval.reindexer import Reindexer
     from moe_retrieval.retrieval.rerank import CrossEncoderReranker
     from moe_retrieval.retrieval.retriever import Answer, Retriever
@@ -59,12 +59,12 @@ _HOMES = {
     "Hit": "types",
     "IndexReport": "types",
     "Indexer": "retrieval.indexer",
-    "Match": "retrieval.boosts",
+    "Match": "retrieval.refining.boosts",
     "Mode": "types",
     "Moeret": "moeret",
     "MoeretError": "errors",
     "Precision": "types",
-    "Recency": "retrieval.boosts",
+    "Recency": "retrieval.refining.boosts",
     "Refinement": "retrieval.refine",
     "Reindexer": "retrieval.reindexer",
     "Retriever": "retrieval.retriever",

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from moe_retrieval.corpus.pairs import Pair
     from moe_retrieval.moeret import Moeret
-    from moe_retrieval.training.negatives import MinedPairs
     from moe_retrieval.training.outcome import Outcome
+    from moe_retrieval.training.pairs.negatives import MinedPairs
     from moe_retrieval.training.trainer import Progress
 
 _CARD = "README.md"
@@ -144,7 +144,7 @@ def mine_pairs(
         UsageError: `pairs` is no folder of pairs, or the new folder holds something.
         UnknownDomainError: the store has no such domain.
     """
-    from moe_retrieval.training.negatives import MiningOptions, mine_from_pool, mine_negatives
+    from moe_retrieval.training.pairs.negatives import MiningOptions, mine_from_pool, mine_negatives
 
     folder = Path(pairs)
     _check_output(output)

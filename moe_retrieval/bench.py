@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe_retrieval.errors import UnknownDomainError, UsageError
-from moe_retrieval.storage.contest import Contest, Figures
 from moe_retrieval.storage.index import index_info
-from moe_retrieval.storage.protocol import RECALL
+from moe_retrieval.storage.indexes.contest import Contest, Figures
+from moe_retrieval.storage.indexes.protocol import RECALL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,7 +12,7 @@ from moe_retrieval.errors import MoeretError, NothingFoundError, StoreCorruptErr
 from moe_retrieval.retrieval import pinned
 from moe_retrieval.retrieval.indexing import Indexing, build_indexes
 from moe_retrieval.retrieval.routing import load_router
-from moe_retrieval.storage.table_files import manifests
+from moe_retrieval.storage.tables.table_files import manifests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

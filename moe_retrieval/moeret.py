@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from moe_retrieval.generations import Rollback
     from moe_retrieval.renaming import Renaming
     from moe_retrieval.retrieval.reindexer import Reindexer
-    from moe_retrieval.storage.gc import GcReport
+    from moe_retrieval.storage.maintenance.gc import GcReport
     from moe_retrieval.tuning.report import TuneReport
     from moe_retrieval.types import Document, IndexReport
 
@@ -126,7 +126,7 @@ class Moeret(Reading):
 
     def gc(self, *, keep: int = 3, dry_run: bool = False) -> GcReport:
         """Remove old generations and what only they needed; see `storage.gc.collect`."""
-        from moe_retrieval.storage.gc import collect
+        from moe_retrieval.storage.maintenance.gc import collect
 
         return collect(self.store, keep=keep, dry_run=dry_run)
 

@@ -13,9 +13,9 @@ from moe_retrieval.retrieval.context import ContextOptions
 from moe_retrieval.retrieval.indexer import IndexOptions
 from moe_retrieval.retrieval.indexing import Indexing
 from moe_retrieval.retrieval.pinned import EncoderChoice, reindexing_encoder
-from moe_retrieval.retrieval.rechunk import ChunkSizes, recorded_sizes
-from moe_retrieval.storage.filesystem import NEXT_STEP, network_warning
-from moe_retrieval.storage.place import is_url
+from moe_retrieval.retrieval.rebuilding.rechunk import ChunkSizes, recorded_sizes
+from moe_retrieval.storage.places.filesystem import NEXT_STEP, network_warning
+from moe_retrieval.storage.places.place import is_url
 from moe_retrieval.storage.store import Store
 from moe_retrieval.types import Durability
 

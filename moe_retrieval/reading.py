@@ -11,13 +11,13 @@ from moe_retrieval import generations
 from moe_retrieval.errors import NothingFoundError
 from moe_retrieval.opening import context_options, encoder_choice, indexing, open_store
 from moe_retrieval.retrieval import pinned
+from moe_retrieval.retrieval.citations.token_counts import token_count
 from moe_retrieval.retrieval.context import Assembly, build_context
 from moe_retrieval.retrieval.refine import Refinement, refined
 from moe_retrieval.retrieval.retriever import Answer, Retriever
-from moe_retrieval.retrieval.token_counts import token_count
 from moe_retrieval.settings import Settings, load_settings
 from moe_retrieval.storage.engine import prepare_searching
-from moe_retrieval.storage.place import is_url
+from moe_retrieval.storage.places.place import is_url
 from moe_retrieval.types import Fusing, Mode
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from moe_retrieval.encoder import Encoder
     from moe_retrieval.filters import Filter
     from moe_retrieval.generations import Past
-    from moe_retrieval.retrieval.citing import Verdict
+    from moe_retrieval.retrieval.citations.citing import Verdict
     from moe_retrieval.retrieval.context import ContextOptions
     from moe_retrieval.retrieval.explaining import RouteReport
     from moe_retrieval.retrieval.snapshot import Snapshot
@@ -197,7 +197,7 @@ class Reading:
 
     def verify_citations(self, context: Context) -> tuple[Verdict, ...]:
         """What became of every cited span, in its source and in the store; see `citing.verify_citations`."""
-        from moe_retrieval.retrieval.citing import verify_citations
+        from moe_retrieval.retrieval.citations.citing import verify_citations
 
         return verify_citations(self.store, context)
 

@@ -13,7 +13,7 @@ from moe_retrieval.retrieval import pinned
 from moe_retrieval.retrieval.candidates import candidate_experts, forget_candidate, live_experts, newcomers
 from moe_retrieval.retrieval.routing import load_router
 from moe_retrieval.storage.candidate_notes import CANDIDATES
-from moe_retrieval.storage.unneeded import ROUTERS
+from moe_retrieval.storage.maintenance.unneeded import ROUTERS
 from moe_retrieval.types import GENERAL, slug
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from moe_retrieval.errors import StoreError
 from moe_retrieval.retrieval.candidates import candidate_experts, newcomers
 from moe_retrieval.storage.index import index_info
-from moe_retrieval.storage.shared_indexes import bring_descriptions
+from moe_retrieval.storage.indexes.shared import bring_descriptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

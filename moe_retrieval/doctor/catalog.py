@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from moe_retrieval.doctor.findings import Finding
 from moe_retrieval.errors import MoeretError
 from moe_retrieval.storage.catalog import name_of
-from moe_retrieval.storage.health import lost_generations
+from moe_retrieval.storage.maintenance.health import lost_generations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

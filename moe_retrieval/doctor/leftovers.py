@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from moe_retrieval.doctor.findings import Finding
 from moe_retrieval.errors import MoeretError
-from moe_retrieval.storage.gc import collect
-from moe_retrieval.storage.table_files import manifests
+from moe_retrieval.storage.maintenance.gc import collect
+from moe_retrieval.storage.tables.table_files import manifests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

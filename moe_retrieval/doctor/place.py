@@ -6,9 +6,9 @@ import shutil
 from typing import TYPE_CHECKING
 
 from moe_retrieval.doctor.findings import Finding
-from moe_retrieval.storage.filesystem import NEXT_STEP, network_warning
-from moe_retrieval.storage.folder import Folder
-from moe_retrieval.storage.holder import holder_of
+from moe_retrieval.storage.places.filesystem import NEXT_STEP, network_warning
+from moe_retrieval.storage.places.folder import Folder
+from moe_retrieval.storage.places.holder import holder_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

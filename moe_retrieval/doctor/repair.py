@@ -18,20 +18,21 @@ from moe_retrieval.opening import indexing
 from moe_retrieval.retrieval.indexing import build_indexes
 from moe_retrieval.retrieval.publisher import publish, republish
 from moe_retrieval.retrieval.routing import load_router
-from moe_retrieval.storage import sidecar, sums
 from moe_retrieval.storage.durability import file_faults
-from moe_retrieval.storage.health import health_of, wrong_files
-from moe_retrieval.storage.marker import PROGRESS
-from moe_retrieval.storage.readers import Readers
-from moe_retrieval.storage.scrub import scrub
-from moe_retrieval.storage.stock import INDEXES, Kind
-from moe_retrieval.storage.table_files import manifests
+from moe_retrieval.storage.indexes import sidecar
+from moe_retrieval.storage.maintenance.health import health_of, wrong_files
+from moe_retrieval.storage.maintenance.readers import Readers
+from moe_retrieval.storage.maintenance.scrub import scrub
+from moe_retrieval.storage.maintenance.stock import INDEXES, Kind
+from moe_retrieval.storage.places.marker import PROGRESS
+from moe_retrieval.storage.tables import sums
+from moe_retrieval.storage.tables.table_files import manifests
 
 if TYPE_CHECKING:
     from moe_retrieval.doctor.examination import Examination
     from moe_retrieval.moeret import Moeret
     from moe_retrieval.storage.catalog import DomainEntry, Generation
-    from moe_retrieval.storage.table import Table
+    from moe_retrieval.storage.tables.table import Table
 
 _INDEX_FILES = (".json", sidecar.INDEX, sidecar.ROWS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from moe_retrieval.doctor.findings import Finding
-from moe_retrieval.storage.scrub import Damage, scrub
+from moe_retrieval.storage.maintenance.scrub import Damage, scrub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from moe_retrieval.storage.catalog import DomainEntry, Generation
     from moe_retrieval.storage.store import Store
-    from moe_retrieval.storage.view import TableView
+    from moe_retrieval.storage.tables.view import TableView
 
 
 class _Stored(NamedTuple):

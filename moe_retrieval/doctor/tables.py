@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 from moe_retrieval.doctor.findings import Finding
 from moe_retrieval.errors import MoeretError
-from moe_retrieval.storage import sidecar
-from moe_retrieval.storage.health import health_of, wrong_files
 from moe_retrieval.storage.index import faiss_installed, index_info
-from moe_retrieval.storage.shared_indexes import bring_descriptions
-from moe_retrieval.storage.stock import INDEXES
+from moe_retrieval.storage.indexes import sidecar
+from moe_retrieval.storage.indexes.shared import bring_descriptions
+from moe_retrieval.storage.maintenance.health import health_of, wrong_files
+from moe_retrieval.storage.maintenance.stock import INDEXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from moe_retrieval.storage.catalog import DomainEntry
     from moe_retrieval.storage.store import Store
-    from moe_retrieval.storage.view import TableView
+    from moe_retrieval.storage.tables.view import TableView
 
 MANY_FRAGMENTS = 200
 LONG_TAIL, LONG_SHARE = 20_000, 0.1

@@ -11,7 +11,7 @@ import numpy as np
 
 from moe_retrieval.calibration import Basis, DomainCalibration
 from moe_retrieval.errors import UsageError
-from moe_retrieval.storage.rows import VECTOR, to_numpy
+from moe_retrieval.storage.tables.rows import VECTOR, to_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from moe_retrieval.contexts import Context, ContextFormat, ContextOrder
 from moe_retrieval.errors import BudgetError, UsageError
-from moe_retrieval.retrieval.fencing import fence_of
-from moe_retrieval.retrieval.packing import packed
-from moe_retrieval.retrieval.rendering import render
-from moe_retrieval.retrieval.selecting import Quotas
-from moe_retrieval.retrieval.spans import arranged, joined
+from moe_retrieval.retrieval.citations.fencing import fence_of
+from moe_retrieval.retrieval.citations.packing import packed
+from moe_retrieval.retrieval.citations.rendering import render
+from moe_retrieval.retrieval.citations.selecting import Quotas
+from moe_retrieval.retrieval.citations.spans import arranged, joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

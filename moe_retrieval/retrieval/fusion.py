@@ -16,7 +16,6 @@ import numpy as np
 
 from moe_retrieval.calibration import Basis, DomainCalibration, Tuning
 from moe_retrieval.errors import UsageError
-from moe_retrieval.retrieval.collapse import copies, first_of_each
 from moe_retrieval.retrieval.joining import (
     DEPTH,
     around_mean,
@@ -29,6 +28,7 @@ from moe_retrieval.retrieval.joining import VECTOR_WEIGHT as VECTOR_WEIGHT
 from moe_retrieval.retrieval.joining import convex as convex
 from moe_retrieval.retrieval.joining import reciprocal_rank as reciprocal_rank
 from moe_retrieval.retrieval.reasons import reasons_of
+from moe_retrieval.retrieval.refining.collapse import copies, first_of_each
 from moe_retrieval.types import Across, Fusing, Mode, Within
 
 if TYPE_CHECKING:

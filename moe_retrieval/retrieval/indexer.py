@@ -11,8 +11,8 @@ from moe_retrieval.corpus.chunking import Chunker
 from moe_retrieval.errors import UsageError
 from moe_retrieval.retrieval.forgetting import forgotten
 from moe_retrieval.retrieval.indexing import Indexing
-from moe_retrieval.retrieval.rerouting import rerouted
-from moe_retrieval.retrieval.run import IndexRun
+from moe_retrieval.retrieval.ingest.rerouting import rerouted
+from moe_retrieval.retrieval.ingest.run import IndexRun
 from moe_retrieval.types import Document, IndexReport, slug
 
 if TYPE_CHECKING:

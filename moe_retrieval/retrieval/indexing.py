@@ -6,22 +6,22 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from moe_retrieval.storage.folder import Folder
 from moe_retrieval.storage.index import build_index, faiss_installed, open_index, wanted_engine
-from moe_retrieval.storage.lance_build import ensure_lance_index
-from moe_retrieval.storage.protocol import LANCE
-from moe_retrieval.storage.shared_indexes import bring_indexes, share_indexes
+from moe_retrieval.storage.indexes.lance_build import ensure_lance_index
+from moe_retrieval.storage.indexes.protocol import LANCE
+from moe_retrieval.storage.indexes.shared import bring_indexes, share_indexes
+from moe_retrieval.storage.places.folder import Folder
 from moe_retrieval.types import IndexEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from moe_retrieval.storage.catalog import DomainEntry
-    from moe_retrieval.storage.place import Place
-    from moe_retrieval.storage.protocol import VectorIndex
+    from moe_retrieval.storage.indexes.protocol import VectorIndex
+    from moe_retrieval.storage.places.place import Place
     from moe_retrieval.storage.store import Store
-    from moe_retrieval.storage.table import Table
-    from moe_retrieval.storage.view import TableView
+    from moe_retrieval.storage.tables.table import Table
+    from moe_retrieval.storage.tables.view import TableView
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,20 +7,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from moe_retrieval.errors import MoeretError, UsageError, did_you_mean
-from moe_retrieval.retrieval import attempts, phrasing, stored
-from moe_retrieval.retrieval.boosts import Boost, boosted, is_built_in
-from moe_retrieval.retrieval.collapse import collapse
-from moe_retrieval.retrieval.diversity import diversified
+from moe_retrieval.retrieval.refining import attempts, phrasing, stored
+from moe_retrieval.retrieval.refining.boosts import Boost, boosted, is_built_in
+from moe_retrieval.retrieval.refining.collapse import collapse
+from moe_retrieval.retrieval.refining.diversity import diversified
+from moe_retrieval.retrieval.refining.widening import widened
 from moe_retrieval.retrieval.rerank import BATCH, SECONDS, reranked
 from moe_retrieval.retrieval.stages import Stage, Stages
-from moe_retrieval.retrieval.widening import widened
-from moe_retrieval.storage.rows import field_name
+from moe_retrieval.storage.tables.rows import field_name
 from moe_retrieval.types import Widen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from moe_retrieval.retrieval.phrasing import Phrasings
+    from moe_retrieval.retrieval.refining.phrasing import Phrasings
     from moe_retrieval.retrieval.rerank import Reranker
     from moe_retrieval.retrieval.retriever import Answer
     from moe_retrieval.retrieval.snapshot import Snapshot

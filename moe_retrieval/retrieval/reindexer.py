@@ -15,15 +15,15 @@ from moe_retrieval.errors import (
     UnknownDomainError,
     UsageError,
 )
-from moe_retrieval.retrieval import estimate
 from moe_retrieval.retrieval.candidates import take_in_packs
-from moe_retrieval.retrieval.embedded import embedded_before
 from moe_retrieval.retrieval.forgetting import forgotten
 from moe_retrieval.retrieval.indexing import Indexing, build_indexes
-from moe_retrieval.retrieval.plan import Change, DomainPlan, Part, changes_of, same_model
 from moe_retrieval.retrieval.publisher import publish
-from moe_retrieval.retrieval.rebuild import Rebuild, Rebuilt
-from moe_retrieval.retrieval.rechunk import ChunkSizes, Rereading, chunkings_of, new_chunker
+from moe_retrieval.retrieval.rebuilding import estimate
+from moe_retrieval.retrieval.rebuilding.embedded import embedded_before
+from moe_retrieval.retrieval.rebuilding.plan import Change, DomainPlan, Part, changes_of, same_model
+from moe_retrieval.retrieval.rebuilding.rebuild import Rebuild, Rebuilt
+from moe_retrieval.retrieval.rebuilding.rechunk import ChunkSizes, Rereading, chunkings_of, new_chunker
 from moe_retrieval.retrieval.routing import load_router
 from moe_retrieval.storage.index import index_info
 from moe_retrieval.types import IndexReport
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from moe_retrieval.encoder import Encoder
-    from moe_retrieval.retrieval.embedded import Embedded
+    from moe_retrieval.retrieval.rebuilding.embedded import Embedded
     from moe_retrieval.storage.catalog import DomainEntry, Generation
     from moe_retrieval.storage.store import Store
-    from moe_retrieval.storage.table import Table
+    from moe_retrieval.storage.tables.table import Table
 
 
 class Reindexer:

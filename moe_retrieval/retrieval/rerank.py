@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 
 from moe_retrieval.errors import MissingExtraError, ModelError
-from moe_retrieval.retrieval.attempts import Outcome, attempt
-from moe_retrieval.retrieval.scaling import rescored
+from moe_retrieval.retrieval.refining.attempts import Outcome, attempt
+from moe_retrieval.retrieval.refining.scaling import rescored
 
 if TYPE_CHECKING:
     import threading

@@ -16,7 +16,7 @@ from moe_retrieval.retrieval.pinned import EncoderChoice, check_fingerprints, pi
 from moe_retrieval.retrieval.searching import Ask, search_domain
 from moe_retrieval.retrieval.snapshot import Snapshot
 from moe_retrieval.retrieval.stages import Stage, Stages, shared, slowest
-from moe_retrieval.storage.readers import Hold, hold_newest
+from moe_retrieval.storage.maintenance.readers import Hold, hold_newest
 from moe_retrieval.types import GENERAL, Fusing, Mode
 
 if TYPE_CHECKING:

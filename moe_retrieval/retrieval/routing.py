@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe_retrieval.errors import ModelError
-from moe_retrieval.retrieval.embedded import mark_of
+from moe_retrieval.retrieval.rebuilding.embedded import mark_of
 from moe_retrieval.router import Router
 from moe_retrieval.router_queries import KnownQueries
 from moe_retrieval.types import GENERAL

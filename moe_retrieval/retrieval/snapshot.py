@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from moe_retrieval.router import Router
     from moe_retrieval.storage.catalog import Generation
     from moe_retrieval.storage.index import VectorIndex
-    from moe_retrieval.storage.kinds import Kind
-    from moe_retrieval.storage.readers import Hold
+    from moe_retrieval.storage.maintenance.readers import Hold
     from moe_retrieval.storage.store import Store
-    from moe_retrieval.storage.table import TableView
+    from moe_retrieval.storage.tables.kinds import Kind
+    from moe_retrieval.storage.tables.table import TableView
     from moe_retrieval.types import Across, Fusing, Mode
 
 

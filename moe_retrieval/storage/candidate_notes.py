@@ -6,14 +6,14 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from moe_retrieval.errors import StoreCorruptError
+from moe_retrieval.storage.places.small_files import expert_sums
 from moe_retrieval.storage.seal import sealed, unsealed
-from moe_retrieval.storage.small_files import expert_sums
 from moe_retrieval.types import slug
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from moe_retrieval.storage.place import Place
+    from moe_retrieval.storage.places.place import Place
 
 CANDIDATES = "experts/candidates"
 _UNSEALED = re.compile(rb"[0-9a-f]{64}")

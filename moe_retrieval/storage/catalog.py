@@ -17,13 +17,13 @@ from moe_retrieval.errors import (
     StoreReadOnlyError,
     StoreVersionError,
 )
-from moe_retrieval.storage.small_files import small_sums
+from moe_retrieval.storage.places.small_files import small_sums
 from moe_retrieval.types import GENERAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from moe_retrieval.storage.place import Place
+    from moe_retrieval.storage.places.place import Place
 
 FORMAT = 2
 """Of a generation file. 2: it says what made it (`note`), and names the checksums of its tables (`sums`)."""

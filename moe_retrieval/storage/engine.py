@@ -26,7 +26,7 @@ from moe_retrieval.errors import (
     StoreFullError,
     StoreReadOnlyError,
 )
-from moe_retrieval.storage.object_faults import is_object_fault, object_fault
+from moe_retrieval.storage.places.object_faults import is_object_fault, object_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,23 +10,23 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from moe_retrieval.errors import StoreError
-from moe_retrieval.storage import faiss_choice, sidecar
 from moe_retrieval.storage.engine import faiss
-from moe_retrieval.storage.lance_build import setting_of
-from moe_retrieval.storage.lance_index import LanceIndex
-from moe_retrieval.storage.protocol import AUTO, FAISS, LANCE, RECALL
-from moe_retrieval.storage.protocol import IndexInfo as IndexInfo
-from moe_retrieval.storage.protocol import VectorIndex as VectorIndex
+from moe_retrieval.storage.indexes import faiss_choice, sidecar
+from moe_retrieval.storage.indexes.lance_build import setting_of
+from moe_retrieval.storage.indexes.lance_index import LanceIndex
+from moe_retrieval.storage.indexes.protocol import AUTO, FAISS, LANCE, RECALL
+from moe_retrieval.storage.indexes.protocol import IndexInfo as IndexInfo
+from moe_retrieval.storage.indexes.protocol import VectorIndex as VectorIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from moe_retrieval.storage.catalog import DomainEntry
-    from moe_retrieval.storage.faiss_build import Draft
-    from moe_retrieval.storage.faiss_index import FaissIndex
-    from moe_retrieval.storage.sidecar import Sidecar
-    from moe_retrieval.storage.view import TableView
+    from moe_retrieval.storage.indexes.faiss_build import Draft
+    from moe_retrieval.storage.indexes.faiss_index import FaissIndex
+    from moe_retrieval.storage.indexes.sidecar import Sidecar
+    from moe_retrieval.storage.tables.view import TableView
 
 _NO_FAISS = "FAISS is not installed, searches are slower; pip install 'moeret[cpu]'"
 _LEFT_ROWS = 1_000
@@ -97,7 +97,7 @@ def build_index(
     """
     if wanted_engine(view.rows, dim=view.dim, engine=engine, memory=memory) == LANCE or not faiss_installed():
         return _lance_info(view, "" if faiss_installed() or engine == LANCE else _NO_FAISS)
-    from moe_retrieval.storage import faiss_build
+    from moe_retrieval.storage.indexes import faiss_build
 
     newest = next(iter(_usable(folder, entry)), None)
     if newest is not None and not _suits(newest, view, recall=recall, memory=memory):
@@ -138,8 +138,8 @@ def _usable(folder: Path, entry: DomainEntry) -> list[Sidecar]:
 
 
 def _loaded(view: TableView, folder: Path, one: Sidecar, entry: DomainEntry) -> FaissIndex:
-    from moe_retrieval.storage.faiss_gpu import on_gpu
-    from moe_retrieval.storage.faiss_index import FaissIndex, load
+    from moe_retrieval.storage.indexes.faiss_gpu import on_gpu
+    from moe_retrieval.storage.indexes.faiss_index import FaissIndex, load
 
     index, slots = load(folder, one)
     if (one.table, one.version, one.digest) != (entry.table, entry.version, entry.digest):
@@ -170,7 +170,7 @@ def _of_content(view: TableView, folder: Path, entry: DomainEntry) -> FaissIndex
 
 def _from_older(view: TableView, folder: Path, entry: DomainEntry) -> FaissIndex | None:
     """An index of an earlier content, if what came since is little enough to be searched exactly."""
-    from moe_retrieval.storage.faiss_index import MAX_TAIL
+    from moe_retrieval.storage.indexes.faiss_index import MAX_TAIL
 
     for one in _usable(folder, entry):
         if view.rows - one.rows > MAX_TAIL:
@@ -188,8 +188,8 @@ def _rebuilt(
     view: TableView, folder: Path, entry: DomainEntry, notify: Callable[[str], None], *, memory: int
 ) -> VectorIndex:
     """A new index, kept for the next time if the folder may be written."""
-    from moe_retrieval.storage import faiss_build
-    from moe_retrieval.storage.faiss_index import FaissIndex
+    from moe_retrieval.storage.indexes import faiss_build
+    from moe_retrieval.storage.indexes.faiss_index import FaissIndex
 
     if view.rows > _REBUILD_ON_OPEN:
         return _by_lance(view, f"table {entry.table} has no sound index; moeret index builds it", notify)
@@ -211,7 +211,7 @@ def _suits(one: Sidecar, view: TableView, *, recall: float, memory: int) -> bool
 
 def _sound(view: TableView, folder: Path, one: Sidecar, entry: DomainEntry) -> IndexInfo | None:
     """What there is, if it is whole and covers the view well enough to be left alone."""
-    from moe_retrieval.storage.faiss_build import repin
+    from moe_retrieval.storage.indexes.faiss_build import repin
 
     if one.digest != entry.digest and _is_small(view):
         return None
@@ -235,8 +235,8 @@ def _renewed(
     memory: int,
 ) -> Draft:
     """An index of exactly this view: an earlier one refreshed, or a new one."""
-    from moe_retrieval.storage import faiss_build
-    from moe_retrieval.storage.faiss_refresh import refreshed
+    from moe_retrieval.storage.indexes import faiss_build
+    from moe_retrieval.storage.indexes.faiss_refresh import refreshed
 
     if one is not None and one.digest != entry.digest:
         try:

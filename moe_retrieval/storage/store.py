@@ -15,18 +15,18 @@ from moe_retrieval.errors import (
 )
 from moe_retrieval.storage.catalog import Catalog
 from moe_retrieval.storage.durability import file_faults
-from moe_retrieval.storage.marker import PROGRESS, check_store, make_store, place_of
-from moe_retrieval.storage.place import SECRET, TABLES
+from moe_retrieval.storage.places.marker import PROGRESS, check_store, make_store, place_of
+from moe_retrieval.storage.places.place import SECRET, TABLES
 from moe_retrieval.storage.seal import sealed, unsealed
-from moe_retrieval.storage.table import Table
-from moe_retrieval.storage.view import TableView
+from moe_retrieval.storage.tables.table import Table
+from moe_retrieval.storage.tables.view import TableView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
     from moe_retrieval.storage.catalog import DomainEntry
-    from moe_retrieval.storage.place import Place
+    from moe_retrieval.storage.places.place import Place
 
 _TABLE = re.compile(r"d_(?P<domain>[a-z0-9-]+)\.g(?P<number>\d+)")
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from moe_retrieval.corpus.pairs import Pair, Split, read_pairs
 from moe_retrieval.errors import UsageError
-from moe_retrieval.training.grouping import keys_of
-from moe_retrieval.training.splits import split_pairs
-from moe_retrieval.training.texts import folded
+from moe_retrieval.training.pairs.grouping import keys_of
+from moe_retrieval.training.pairs.splits import split_pairs
+from moe_retrieval.training.pairs.texts import folded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

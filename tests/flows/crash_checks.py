@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from moe_retrieval import Store
 from moe_retrieval.storage.catalog import DomainEntry, Generation
-from moe_retrieval.storage.rows import to_numpy
+from moe_retrieval.storage.tables.rows import to_numpy
 from tests.flows.crash_corpus import Contents, State, text_of
 from tests.flows.crash_experts import Models
 

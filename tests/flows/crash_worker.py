@@ -21,13 +21,14 @@ from moe_retrieval import Encoder, Moeret
 from moe_retrieval.corpus.readers import read_corpus, scope_of
 from moe_retrieval.errors import MoeretError
 from moe_retrieval.generations import roll_back
-from moe_retrieval.retrieval import publisher, rebuild
+from moe_retrieval.retrieval import publisher
 from moe_retrieval.retrieval.indexer import Indexer, IndexOptions
 from moe_retrieval.retrieval.pinned import EncoderChoice, load_encoder
+from moe_retrieval.retrieval.rebuilding import rebuild
 from moe_retrieval.settings import Settings
 from moe_retrieval.storage.catalog import Catalog, Generation
-from moe_retrieval.storage.gc import collect
-from moe_retrieval.storage.table import Table
+from moe_retrieval.storage.maintenance.gc import collect
+from moe_retrieval.storage.tables.table import Table
 from moe_retrieval.types import Document, Durability, EngineName, Precision
 
 WINDOW = 16

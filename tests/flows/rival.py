@@ -47,8 +47,8 @@ def write_rows(store: Path, name: str, count: int) -> None:
     from moe_retrieval import Store
     from moe_retrieval.errors import StoreConflictError
     from moe_retrieval.hashing import document_key
-    from moe_retrieval.storage.rows import Row, to_batch
-    from moe_retrieval.storage.table import Table
+    from moe_retrieval.storage.tables.rows import Row, to_batch
+    from moe_retrieval.storage.tables.table import Table
     from moe_retrieval.types import Chunk
 
     table = Table(Store.open(store).place, name="d_cvd.g1")

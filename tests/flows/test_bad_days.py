@@ -19,8 +19,9 @@ import pytest
 from moe_retrieval import Moeret, Store
 from moe_retrieval.model import surgery
 from moe_retrieval.settings import Settings
-from moe_retrieval.storage import sidecar, sums
 from moe_retrieval.storage.catalog import name_of
+from moe_retrieval.storage.indexes import sidecar
+from moe_retrieval.storage.tables import sums
 from tests.program import Done, Run
 from tests.tiny_model import different
 

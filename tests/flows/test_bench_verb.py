@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from moe_retrieval.storage import lance_build
 from moe_retrieval.storage.index import build_index
-from moe_retrieval.storage.rows import Row, to_batch
+from moe_retrieval.storage.indexes import lance_build
 from moe_retrieval.storage.store import Store
+from moe_retrieval.storage.tables.rows import Row, to_batch
 from moe_retrieval.types import Chunk
 from tests.program import run_moeret
 

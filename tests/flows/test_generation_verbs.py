@@ -119,7 +119,7 @@ def test_verbose_gc_names_all_that_went(three: Run) -> None:
 
 
 def test_what_reads_the_store_is_named_and_spared(three: Run, tmp_path: Path) -> None:
-    from moe_retrieval.storage.readers import Readers
+    from moe_retrieval.storage.maintenance.readers import Readers
 
     store = Store.open(tmp_path / "store")
     with Readers(store.place).hold(store.catalog.read(1)):

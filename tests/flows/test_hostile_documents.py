@@ -17,8 +17,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from moe_retrieval import Context, ContextFormat, ContextOptions, ContextOrder, Moeret
 from moe_retrieval.errors import BudgetError
-from moe_retrieval.retrieval.fencing import quoted, visible
-from moe_retrieval.retrieval.rendering import NOTE
+from moe_retrieval.retrieval.citations.fencing import quoted, visible
+from moe_retrieval.retrieval.citations.rendering import NOTE
 from moe_retrieval.settings import load_settings
 
 WORDS = "aspirin stroke risk heart lung oxygen trial dose patients outcome therapy".split()  # noqa: SIM905
@@ -194,8 +194,8 @@ def test_5000_hostile_documents_forge_nothing_and_break_no_citation(tmp_path: Pa
 
 def check_every_chunk(place: Place) -> int:
     """Every chunk of every document as a citation, verified; gives their number."""
+    from moe_retrieval.retrieval.citations.spans import Span
     from moe_retrieval.retrieval.context import Assembly
-    from moe_retrieval.retrieval.spans import Span
 
     live = place.moeret.store.catalog.latest()
     assembly = Assembly.of(live, secret=b"", count=len)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moe_retrieval.corpus.pairs import Split, read_pairs
-from moe_retrieval.training.splits import check_disjoint
+from moe_retrieval.training.pairs.splits import check_disjoint
 from tests.program import ROOT, run_moeret
 
 

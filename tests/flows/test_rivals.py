@@ -16,8 +16,8 @@ import pytest
 
 from moe_retrieval import Document, Moeret, Store
 from moe_retrieval.settings import load_settings
-from moe_retrieval.storage.table import Table
-from moe_retrieval.storage.view import TableView
+from moe_retrieval.storage.tables.table import Table
+from moe_retrieval.storage.tables.view import TableView
 from tests.program import ROOT
 
 NAMES = ("a", "b", "c", "d")

@@ -23,9 +23,9 @@ import pytest
 from moe_retrieval import Document, Moeret, Store
 from moe_retrieval.model import surgery
 from moe_retrieval.settings import Settings
-from moe_retrieval.storage import sums
 from moe_retrieval.storage.index import open_index
-from moe_retrieval.storage.scrub import scrub
+from moe_retrieval.storage.maintenance.scrub import scrub
+from moe_retrieval.storage.tables import sums
 from tests.tiny_model import different
 
 SHORT, LONG = 40, 1_000

@@ -22,11 +22,11 @@ from moe_retrieval.doctor.repair import repair
 from moe_retrieval.doctor.tables import is_long
 from moe_retrieval.model import surgery
 from moe_retrieval.settings import Settings
-from moe_retrieval.storage import sums
 from moe_retrieval.storage.candidate_notes import CANDIDATES
 from moe_retrieval.storage.catalog import DomainEntry, name_of
-from moe_retrieval.storage.scrub import scrub
-from moe_retrieval.storage.sidecar import read_all
+from moe_retrieval.storage.indexes.sidecar import read_all
+from moe_retrieval.storage.maintenance.scrub import scrub
+from moe_retrieval.storage.tables import sums
 from tests.tiny_model import different
 
 ROOT = Path(__file__).parents[2]
@@ -331,7 +331,7 @@ def test_a_damaged_note_of_a_run_is_removed(moeret: Moeret) -> None:
 def test_notes_of_dead_readers_are_cleared(moeret: Moeret) -> None:
     code = (
         "import sys, os; from moe_retrieval import Store;"
-        "from moe_retrieval.storage.readers import hold_newest;"
+        "from moe_retrieval.storage.maintenance.readers import hold_newest;"
         "found = hold_newest(Store.open(sys.argv[1]).catalog); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", code, str(moeret.store.path)], check=True, timeout=60)

@@ -24,9 +24,9 @@ from moe_retrieval.renaming import Renaming, rename_domain
 from moe_retrieval.retrieval.pinned import EncoderChoice
 from moe_retrieval.settings import Settings
 from moe_retrieval.storage.catalog import Generation
-from moe_retrieval.storage.gc import collect
-from moe_retrieval.storage.readers import Readers
-from moe_retrieval.storage.table_files import manifests
+from moe_retrieval.storage.maintenance.gc import collect
+from moe_retrieval.storage.maintenance.readers import Readers
+from moe_retrieval.storage.tables.table_files import manifests
 from moe_retrieval.types import Precision
 from tests.tiny_model import build_tiny_bert, different
 

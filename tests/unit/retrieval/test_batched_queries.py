@@ -15,8 +15,8 @@ from moe_retrieval.errors import UsageError
 from moe_retrieval.filters import Field
 from moe_retrieval.model import surgery
 from moe_retrieval.retrieval.answer import Answer
-from moe_retrieval.retrieval.boosts import Recency
 from moe_retrieval.retrieval.refine import Refinement
+from moe_retrieval.retrieval.refining.boosts import Recency
 from moe_retrieval.retrieval.snapshot import Snapshot
 from moe_retrieval.settings import Settings
 from moe_retrieval.types import Across, Fusing, Mode, Precision, Widen, Within

@@ -10,7 +10,7 @@ import pytest
 from moe_retrieval import Document, Encoder, Indexer, Retriever, Store
 from moe_retrieval.retrieval import publisher
 from moe_retrieval.retrieval.indexer import IndexOptions
-from moe_retrieval.storage.gc import collect
+from moe_retrieval.storage.maintenance.gc import collect
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from tokenizers import Tokenizer
 
 from moe_retrieval.contexts import Context, ContextFormat, ContextOrder
 from moe_retrieval.errors import BudgetError, UsageError
+from moe_retrieval.retrieval.citations.selecting import Shown
+from moe_retrieval.retrieval.citations.spans import joined
 from moe_retrieval.retrieval.context import Assembly, ContextOptions, build_context
-from moe_retrieval.retrieval.selecting import Shown
-from moe_retrieval.retrieval.spans import joined
 from moe_retrieval.types import Hit
 
 FORMS = list(ContextFormat)
@@ -479,7 +479,7 @@ def test_a_context_as_json_has_five_keys() -> None:
 def test_a_fence_that_would_arise_where_two_chunks_meet_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     digests = iter(["ab" * 32, "cd" * 32])
     monkeypatch.setattr(
-        "moe_retrieval.retrieval.fencing.hmac.new",
+        "moe_retrieval.retrieval.citations.fencing.hmac.new",
         lambda *_arguments: SimpleNamespace(hexdigest=lambda: next(digests)),
     )
     text = "ab" * 8

@@ -12,7 +12,7 @@ import pytest
 from moe_retrieval import Document, Encoder, Indexer, Reindexer, Store
 from moe_retrieval.corpus.readers import Scope, scope_of
 from moe_retrieval.retrieval.indexer import IndexOptions
-from moe_retrieval.retrieval.placing import AT_MOST
+from moe_retrieval.retrieval.ingest.placing import AT_MOST
 from moe_retrieval.router import Router
 from moe_retrieval.router_choice import Choice, Kind
 from moe_retrieval.types import GENERAL
@@ -121,7 +121,7 @@ def test_a_domain_that_is_named_is_the_only_one(store: Store, filled: Indexer) -
 def test_a_run_that_died_between_its_domains_is_finished_by_the_next(
     store: Store, filled: Indexer, monkeypatch: pytest.MonkeyPatch, written: int
 ) -> None:
-    from moe_retrieval.storage.table import Table
+    from moe_retrieval.storage.tables.table import Table
 
     write, done = Table.write, []
 

@@ -14,9 +14,9 @@ import pytest
 from moe_retrieval import Document, Encoder, Indexer, Retriever, Store
 from moe_retrieval.errors import UsageError
 from moe_retrieval.retrieval.answer import Answer
-from moe_retrieval.retrieval.boosts import Match, Recency
 from moe_retrieval.retrieval.publisher import publish
 from moe_retrieval.retrieval.refine import Refinement, refined
+from moe_retrieval.retrieval.refining.boosts import Match, Recency
 from moe_retrieval.types import Widen
 
 HEART = [

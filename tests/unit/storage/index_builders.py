@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from storage_builders import key_of, rows_of, unit_vectors
 
-from moe_retrieval.storage import faiss_choice
 from moe_retrieval.storage.index import open_index
-from moe_retrieval.storage.rows import to_batch
+from moe_retrieval.storage.indexes import faiss_choice
+from moe_retrieval.storage.tables.rows import to_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from moe_retrieval.storage.catalog import DomainEntry
     from moe_retrieval.storage.index import VectorIndex
     from moe_retrieval.storage.store import Store
-    from moe_retrieval.storage.table import Table
-    from moe_retrieval.storage.view import Found, TableView
+    from moe_retrieval.storage.tables.table import Table
+    from moe_retrieval.storage.tables.view import Found, TableView
 
 DIM = 16
 COUNT = 1_500

@@ -16,7 +16,7 @@ from moe_retrieval.hashing import chunk_id, hash63
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from moe_retrieval.storage.rows import Row
+    from moe_retrieval.storage.tables.rows import Row
     from moe_retrieval.types import MetaValue
 
 DIM = 8

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe_retrieval.hashing import document_key
-from moe_retrieval.storage.rows import Row, to_batch
+from moe_retrieval.storage.tables.rows import Row, to_batch
 from moe_retrieval.types import Chunk
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from moe_retrieval.storage.catalog import DomainEntry
     from moe_retrieval.storage.store import Store
-    from moe_retrieval.storage.table import Table
+    from moe_retrieval.storage.tables.table import Table
     from moe_retrieval.types import MetaValue
 
 DIM = 8

@@ -10,7 +10,7 @@ from storage_builders import DIM, filled, published, unit_vectors
 
 from moe_retrieval.errors import BadVectorError
 from moe_retrieval.storage.index import IndexInfo, open_index
-from moe_retrieval.storage.lance_index import LanceIndex
+from moe_retrieval.storage.indexes.lance_index import LanceIndex
 
 if TYPE_CHECKING:
     from moe_retrieval.storage.index import VectorIndex

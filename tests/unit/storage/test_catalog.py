@@ -15,7 +15,7 @@ from moe_retrieval.errors import (
 )
 from moe_retrieval.storage import catalog as catalog_module
 from moe_retrieval.storage.catalog import CATALOG, Catalog, DomainEntry, Generation
-from moe_retrieval.storage.folder import Folder
+from moe_retrieval.storage.places.folder import Folder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,8 +18,8 @@ from moe_retrieval.errors import StoreVersionError
 from moe_retrieval.generations import history, roll_back
 from moe_retrieval.retrieval.pinned import EncoderChoice
 from moe_retrieval.settings import Settings, load_settings
-from moe_retrieval.storage import gc
 from moe_retrieval.storage.catalog import FORMAT
+from moe_retrieval.storage.maintenance import gc
 from moe_retrieval.types import Mode, Precision
 
 KEPT = Path(__file__).parents[2] / "fixtures" / "store-format-1"

@@ -14,16 +14,17 @@ from storage_builders import published, rows_of, unit_vectors
 
 from moe_retrieval import hashing
 from moe_retrieval.errors import BadVectorError
-from moe_retrieval.storage import exact, faiss_build, faiss_index, index, sidecar
+from moe_retrieval.storage import index
 from moe_retrieval.storage.index import build_index, index_info, open_index
-from moe_retrieval.storage.lance_index import LanceIndex
-from moe_retrieval.storage.rows import to_batch
+from moe_retrieval.storage.indexes import exact, faiss_build, faiss_index, sidecar
+from moe_retrieval.storage.indexes.lance_index import LanceIndex
+from moe_retrieval.storage.tables.rows import to_batch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from moe_retrieval.storage.store import Store
-    from moe_retrieval.storage.table import Table
+    from moe_retrieval.storage.tables.table import Table
 
 
 @pytest.fixture
@@ -190,7 +191,7 @@ def test_without_faiss_lance_searches_and_names_the_extra(
 def test_a_long_choice_of_keys_is_searched_exactly_without_faiss(
     store: Store, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from moe_retrieval.storage import lance_index
+    from moe_retrieval.storage.indexes import lance_index
 
     monkeypatch.setattr(lance_index, "_LONGEST_LIST", 100)
     monkeypatch.setattr(index, "faiss_installed", lambda: False)

@@ -27,10 +27,10 @@ from storage_builders import key_of
 
 from moe_retrieval.errors import BadVectorError, StoreError
 from moe_retrieval.filters import parse_filter
-from moe_retrieval.storage import faiss_choice
 from moe_retrieval.storage.index import build_index, open_index
-from moe_retrieval.storage.rows import to_batch, with_vectors
+from moe_retrieval.storage.indexes import faiss_choice
 from moe_retrieval.storage.store import Store
+from moe_retrieval.storage.tables.rows import to_batch, with_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from plain_model import Hit
 
     from moe_retrieval.storage.catalog import DomainEntry, Generation
-    from moe_retrieval.storage.table import Table
+    from moe_retrieval.storage.tables.table import Table
 
 DOMAINS = ("cvd", "skin")
 NOW = "2026-01-01T00:00:00+00:00"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from moe_retrieval.storage.table import Table
+    from moe_retrieval.storage.tables.table import Table
 
 
 def names(tables: Mapping[str, Table | None]) -> dict[str, str]:

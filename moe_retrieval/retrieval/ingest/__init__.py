@@ -1,0 +1,1 @@
+"""One run of the indexer: documents find their domains, and are encoded and written."""

@@ -1,0 +1,1 @@
+"""What is done to hits after the searches, step by step."""

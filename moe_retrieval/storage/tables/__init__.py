@@ -1,0 +1,1 @@
+"""The LanceDB table of a domain: rows, filters, checksums, and one version of it to read."""

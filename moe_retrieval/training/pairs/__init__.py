@@ -1,0 +1,1 @@
+"""Honest pairs: made, mined, cleaned, and split by document."""
