@@ -9,6 +9,7 @@ from moe_retrieval.errors import MoeretError
 from moe_retrieval.storage.index import faiss_installed, index_info
 from moe_retrieval.storage.indexes import sidecar
 from moe_retrieval.storage.indexes.shared import bring_descriptions
+from moe_retrieval.storage.lookup import distinct
 from moe_retrieval.storage.maintenance.health import health_of, wrong_files
 from moe_retrieval.storage.maintenance.stock import INDEXES
 
@@ -58,6 +59,10 @@ def _wrong_file(name: str, problem: str, *, domain: str) -> Finding:
 
 
 def _upkeep(view: TableView, subject: str) -> Iterator[Finding]:
+    if twins := view.rows - len(distinct(view.key_vh()[0])):
+        yield Finding(
+            "warning", subject, f"{twins:,} chunks stand twice", "the next moeret index, of anything"
+        )
     health = health_of(view)
     if not health.text_indexed and view.rows:
         yield Finding("warning", subject, "has no text index: text is searched slowly", REPAIR)

@@ -76,6 +76,9 @@ class Indexer:
         nothing is encoded or written; the report counts what would be. `progress` is called with documents
         read and chunks encoded after every batch.
 
+        Whatever ends a run early, an error, Ctrl-C or a kill, ends it at once: what it published stays, and
+        the next run goes on from what it wrote.
+
         Raises:
             StaleDomainError: a domain was written with another encoder; reindex first.
             StoreBusyError: another process is writing.
@@ -96,13 +99,9 @@ class Indexer:
                 multi_domain=multi_domain,
             )
             before = run.live
-            try:
-                for item in documents:
-                    run.take(item, domain=slug(domain) if domain else None)
-                run.vanished(scope, prune=prune)
-            except KeyboardInterrupt:
-                run.publish()  # what is written is kept: the next run goes on from here
-                raise
+            for item in documents:
+                run.take(item, domain=slug(domain) if domain else None)
+            run.vanished(scope, prune=prune)
             report = run.finish()
         return replace(
             report,

@@ -80,6 +80,7 @@ def contents(store: Path) -> dict[str, list[tuple[str, int, int]]]:
             for batch in opened.view(entry).batches(("id", "doc_hash", "parts"))
             for row in batch.to_pylist()
         ]
+        assert len({name for name, _, _ in rows}) == len(rows)
         found[domain] = sorted(rows)
     return found
 
@@ -169,6 +170,7 @@ def test_a_signal_keeps_what_was_published_and_says_how_to_go_on(
     report = json.loads(out.splitlines()[-1])
     assert report["documents"] == min(fed, DOCUMENTS)
     assert report["unchanged"] > 0
+    assert sum(map(len, contents(tmp_path / "store").values())) == report["chunks"]
 
 
 SLOW_TO_END = """

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import lance
 import pytest
 
 from moe_retrieval import Document, Moeret, Store
@@ -128,6 +129,19 @@ def test_a_flipped_bit_in_a_table_is_found_by_the_scrub_and_not_repaired(moeret:
     assert [path.name in one.message for one in found] == [True]
     repair(moeret, Examination(scrub=True, repair=True))
     assert any(path.name in one.message and one.failed for one in look(moeret, scrub=True))
+
+
+def test_chunks_that_stand_twice_are_counted(moeret: Moeret) -> None:
+    entry, live = entry_of(moeret), moeret.store.catalog.latest()
+    assert live is not None
+    dataset = moeret.store.view(entry).dataset
+    lance.dataset(dataset.uri).insert(dataset.to_table().slice(0, 3))
+    doubled = moeret.store.table(entry.table, resume=True).entry(expert=entry.expert, before=entry)
+    moeret.store.catalog.publish(
+        live.domains | {"cvd": doubled}, model=live.model, router=live.router, created=live.created
+    )
+    said = [one.message for one in look(moeret) if one.subject == "domain cvd"]
+    assert "3 chunks stand twice" in said
 
 
 def test_a_lost_text_index_is_built_again(moeret: Moeret) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moe_retrieval.corpus.changes import Change, ChangeLog, KnownDocuments
+from moe_retrieval.corpus.changes import Change, ChangeLog
 from moe_retrieval.errors import ModelError, StaleDomainError
 from moe_retrieval.hashing import content_hash, document_key, shared_hash
 from moe_retrieval.retrieval.indexing import build_indexes, tidy
@@ -23,6 +23,7 @@ from moe_retrieval.types import Document, IndexReport, Rejected, Skipped, slug
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from moe_retrieval.corpus.changes import KnownDocuments
     from moe_retrieval.corpus.chunking import Chunker
     from moe_retrieval.corpus.readers import Scope
     from moe_retrieval.encoder import Encoder
@@ -75,7 +76,8 @@ class IndexRun:
             self._open(domain)
         for domain, table in store.leftovers(encoder.fingerprint).items():  # a killed run made them
             self.writers[domain] = DomainWriter(domain, table=table, encoder=encoder)
-        self.changes = ChangeLog(self._settled([_known(writer) for writer in self.writers.values()]))
+        known = [writer.known(mend=not dry_run) for writer in self.writers.values()]
+        self.changes = ChangeLog(self._settled(known))
 
     def take(self, item: Document | Rejected | Skipped, *, domain: str | None) -> None:
         """Queue one document, or note why it is none; writes when a window is full."""
@@ -272,11 +274,6 @@ class IndexRun:
             rejections=tuple(tally.rejections),
             skipped=tuple(tally.skips),
         )
-
-
-def _known(writer: DomainWriter) -> KnownDocuments:
-    keys, hashes, complete = writer.table.documents()
-    return KnownDocuments(writer.domain, keys=keys, hashes=hashes, complete=complete)
 
 
 def _problem(document: Document, domain: str | None) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moe_retrieval.corpus.changes import KnownDocuments
 from moe_retrieval.retrieval.rebuilding.rechunk import joined
 from moe_retrieval.storage.engine import prepare_indexing, prepare_replacing
 from moe_retrieval.storage.tables.rows import to_batch
@@ -40,6 +41,13 @@ class DomainWriter:
     leaving: set[int] = field(default_factory=set)
     settled: int = 0
     commits: int = 0
+
+    def known(self, *, mend: bool) -> KnownDocuments:
+        """What the table holds; with `mend`, what stands twice there is taken out first."""
+        stored = self.table.documents()
+        if mend and not stored.complete.all() and self.table.drop_twins():
+            stored = self.table.documents()
+        return KnownDocuments(self.domain, *stored)
 
     def add(self, rows: Sequence[Row], *, key: int, replaces: bool) -> None:
         """Queue all rows of one document; with `replaces`, its old rows go in the same commit."""

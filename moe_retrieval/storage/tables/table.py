@@ -47,7 +47,7 @@ _SOURCES_REMEMBERED = 4_096
 
 
 class StoredDocuments(NamedTuple):
-    """A table's documents by key: int64 keys, int64 content hashes, and whether all parts are there."""
+    """A table's documents by key: int64 keys, int64 content hashes, and whether all parts are there, once."""
 
     keys: np.ndarray
     hashes: np.ndarray
@@ -162,6 +162,23 @@ class Table:
                 self._replacing().delete(_any_of(doomed[start : start + _KEYS_PER_DELETE]))
         self._check(doing)
         return before - self.rows
+
+    def drop_twins(self) -> int:
+        """Remove the rows whose key an earlier row has; how many that were comes back.
+
+        No write makes any. A first version did, where Ctrl-C met a commit; replacing such a row keeps both.
+        """
+        doing = f"remove what stands twice from table {self.name}"
+        with engine_faults(doing):
+            table = self._dataset().to_table(columns=["key"], with_row_id=True)
+            twin = np.ones(table.num_rows, bool)
+            twin[np.unique(table["key"].to_numpy(), return_index=True)[1]] = False
+            doomed = table["_rowid"].to_numpy()[twin].tolist()
+            for start in range(0, len(doomed), _KEYS_PER_DELETE):
+                few = doomed[start : start + _KEYS_PER_DELETE]
+                self._dataset().delete(f"_rowid IN ({','.join(map(str, few))})")
+        self._check(doing)
+        return len(doomed)
 
     def compact(self) -> None:
         """Join small fragments where there are many. Old versions stay: they may be pinned.

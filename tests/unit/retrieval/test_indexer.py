@@ -7,7 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import lance
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from moe_retrieval import Document, Encoder, Indexer, Moeret, Store
 from moe_retrieval.errors import StaleDomainError, UsageError
 from moe_retrieval.retrieval.indexer import IndexOptions
 from moe_retrieval.settings import Settings
+from moe_retrieval.storage.tables.table import Table
 from moe_retrieval.types import Rejected
 
 LONG = " ".join(f"Sentence number {number} says something about the heart." for number in range(200))
@@ -121,17 +124,58 @@ def test_a_table_of_another_encoder_is_stale(store: Store, indexer: Indexer, tin
         Indexer(store, encoder=shorter).index([Document("b", "text")], domain="cvd")
 
 
-def test_an_interrupted_run_keeps_what_it_wrote(store: Store, encoder: Encoder) -> None:
+def numbered(count: int) -> list[Document]:
+    return [Document(str(number), f"text {number}") for number in range(count)]
+
+
+def test_an_interrupted_run_ends_at_once_and_is_gone_on_with(
+    store: Store, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def documents() -> Iterator[Document]:
-        yield from (Document(str(number), f"text {number}") for number in range(10))
+        yield from numbered(10)
+        patch.setattr(Encoder, "encode_document", lambda *_, **__: pytest.fail("what waits is encoded"))
         raise KeyboardInterrupt
 
     indexer = Indexer(store, encoder=encoder, options=IndexOptions(window=4))
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         indexer.index(documents(), domain="cvd")
-    assert len(texts(store, "cvd")) == 10
-    report = indexer.index([Document(str(number), f"text {number}") for number in range(12)], domain="cvd")
-    assert (report.encoded, report.unchanged) == (2, 10)
+    report = indexer.index(numbered(12), domain="cvd")
+    assert (report.encoded, report.unchanged) == (4, 8)
+    assert len(texts(store, "cvd")) == 12
+
+
+def test_an_interruption_right_after_a_commit_doubles_nothing(
+    store: Store, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(table: Table, *args: Any, **options: Any) -> None:
+        patch.undo()
+        table.write(*args, **options)
+        raise KeyboardInterrupt
+
+    indexer = Indexer(store, encoder=encoder, options=IndexOptions(window=4))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Table, "write", write)
+        indexer.index(numbered(10), domain="cvd")
+    (left,) = store.leftovers(encoder.fingerprint).values()
+    assert left.rows == 4
+    indexer.index(numbered(10), domain="cvd")
+    assert texts(store, "cvd") == sorted(one.text for one in numbered(10))
+
+
+def test_chunks_that_an_older_version_left_twice_are_taken_out(store: Store, indexer: Indexer) -> None:
+    indexer.index([Document("a", LONG), *numbered(3)], domain="cvd")
+    live = store.catalog.latest()
+    assert live is not None
+    before, rows = texts(store, "cvd"), store.view(live.domains["cvd"]).dataset.to_table()
+    lance.dataset(store.view(live.domains["cvd"]).dataset.uri).insert(rows.slice(0, 2))
+    table = store.table(live.domains["cvd"].table, resume=True)
+    store.catalog.publish(
+        {"cvd": table.entry(expert="general")}, model=live.model, created=live.created, router=live.router
+    )
+    assert len(texts(store, "cvd")) == len(before) + 2
+    report = indexer.index([Document("a", LONG)], domain="cvd")
+    assert (report.unchanged, report.encoded) == (1, 0)
+    assert texts(store, "cvd") == before
 
 
 def test_long_runs_publish_in_between(store: Store, encoder: Encoder) -> None:

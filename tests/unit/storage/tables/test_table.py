@@ -86,6 +86,18 @@ def test_parts_of_two_contents_do_not_make_a_complete_document(table: Table) -> 
     assert table.documents().complete.tolist() == [False]
 
 
+def test_of_rows_that_stand_twice_the_first_stays(store: Store, table: Table) -> None:
+    rows = batch_of(rows_of("a", ["one", "two"]) + rows_of("b", ["other"]))
+    table.write(rows)
+    assert table.drop_twins() == 0
+    for _ in range(2):
+        table.write(rows.slice(1))
+    assert table.documents().complete.tolist() == [False, False]
+    assert table.drop_twins() == 4
+    assert sorted(table.keys().tolist()) == sorted(rows["key"].to_pylist())
+    assert table.documents().complete.tolist() == [True, True]
+
+
 def test_deleting_documents_removes_all_their_rows_and_counts_them(store: Store, table: Table) -> None:
     table.write(batch_of(rows_of("a", ["one", "two"]) + rows_of("b", ["other"])))
     assert table.delete_documents(keys("a", "unknown")) == 2
