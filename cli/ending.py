@@ -74,7 +74,7 @@ def _aborted(abort: typer.Abort, heard: Heard) -> int:
     """A question was answered with no, Ctrl-C or the end of input. Typer raises the same for any EOFError."""
     if isinstance(abort.__cause__, EOFError):
         return _unexpected(abort.__cause__)
-    render.note("stopped; nothing was changed")
+    render.note("stopped; nothing was changed (--yes does not ask)")
     return heard.exit_code
 
 

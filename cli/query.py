@@ -81,7 +81,7 @@ def query(
     if strange := sum(answer.abstained for answer in answers):
         render.note(wording.like_nothing(strange, of=len(answers)))
     if not any(answer.hits for answer in answers):
-        searched = {route.domain for answer in answers for route in answer.routes}
+        searched = set(domain or ()) | {route.domain for answer in answers for route in answer.routes}
         render.note(nothing_found(moeret, searched, filtered=where is not None))
         raise typer.Exit(NOTHING_FOUND)
 

@@ -164,11 +164,22 @@ class ForeignTableError(StoreError):
     exit_code = 4
 
 
+def refuse_bare(texts: object, what: str) -> None:
+    """A text where a list of texts is wanted would be taken apart into letters.
+
+    Raises:
+        UsageError: `texts` is one text.
+    """
+    if isinstance(texts, str):
+        raise UsageError(f"{what} is one text, {texts[:40]!r}", hint="give a list of texts, even of one")
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The next step after a wrong name: the nearest known one, or the list of them."""
     names = list(known)
-    if near := difflib.get_close_matches(word, names, n=1, cutoff=0.6):
-        return f"did you mean {near[0]!r}?"
+    spelled = {name.casefold(): name for name in reversed(names)}
+    if near := difflib.get_close_matches(word.casefold(), spelled, n=1, cutoff=0.6):
+        return f"did you mean {spelled[near[0]]!r}?"
     if not names:
         return "there are none yet"
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")

@@ -68,6 +68,8 @@ def _check_names(store: Store, live: Generation, old: str, new: str) -> None:
     if not new or slug(new) != new:
         hint = f"did you mean {slug(new)!r}?" if slug(new) else "use lower-case letters, digits and hyphens"
         raise UsageError(f"{new!r} cannot name a domain", hint=hint)
+    if new == old:
+        raise UsageError(f"domain {old!r} has that name", hint="give another one")
     if new in live.domains:
         hint = f"to join them, index the documents of {old} with --domain {new}"
         raise UsageError(f"there is a domain {new!r} already", hint=hint)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from moe_retrieval.errors import MoeretError, UsageError, did_you_mean
+from moe_retrieval.errors import MoeretError, UsageError, did_you_mean, refuse_bare
 from moe_retrieval.retrieval.refining import attempts, phrasing, stored
 from moe_retrieval.retrieval.refining.boosts import Boost, boosted, is_built_in
 from moe_retrieval.retrieval.refining.collapse import collapse
@@ -60,6 +60,7 @@ class Refinement:
     widen: Widen | None = None
 
     def __post_init__(self) -> None:
+        refuse_bare(self.also, "the list of other phrasings (also)")
         if not 1 <= self.candidates <= MAX_CANDIDATES:
             said = f"{self.candidates} candidates cannot be refined"
             raise UsageError(said, hint=f"ask for 1 to {MAX_CANDIDATES}")
@@ -134,7 +135,15 @@ def _others(text: str, refine: Refinement) -> attempts.Outcome[list[str]]:
     make = refine.phrasings
     if make is None:
         return attempts.Outcome([])
-    return attempts.attempt(lambda _over: list(make(text)), seconds=refine.seconds)
+    return attempts.attempt(lambda _over: _texts(make(text)), seconds=refine.seconds)
+
+
+def _texts(made: Sequence[str]) -> list[str]:
+    """What a caller's function gave, if it is what it should give."""
+    refuse_bare(made, "what it gave")
+    if strange := [one for one in made if not isinstance(one, str)]:
+        raise TypeError(f"{strange[0]!r} is no text")
+    return [*made]
 
 
 def _refined(

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from moe_retrieval.errors import NothingFoundError, UsageError, did_you_mean
+from moe_retrieval.errors import FilterError, NothingFoundError, UsageError, did_you_mean, refuse_bare
 from moe_retrieval.filters import Filter, parse_filter
 from moe_retrieval.retrieval.answer import Answer as Answer
 from moe_retrieval.retrieval.encoding import encode_queries
@@ -144,6 +144,7 @@ class Retriever:
         snapshot: Snapshot | None,
     ) -> _Ready:
         """Route and encode a batch."""
+        refuse_bare(domains, "the list of domains")
         snapshot, stages = snapshot or self.snapshot(), Stages()
         texts = [ask.text for ask in asks]
         general = None
@@ -257,9 +258,19 @@ def _asks(
     where: Filter | str | None,
     fusing: Fusing | None,
 ) -> list[Ask]:
-    where = parse_filter(where) if isinstance(where, str) else where
+    refuse_bare(texts, "what is asked")
+    where = _filter(where)
     mode, fusing = _mode(mode), _weighted(fusing or Fusing())
     return [Ask(_checked(text, k), k=k, mode=mode, where=where, fusing=fusing) for text in texts]
+
+
+def _filter(where: object) -> Filter | None:
+    if isinstance(where, str):
+        return parse_filter(where)
+    if where is None or isinstance(where, Filter):
+        return where
+    hint = "give text, or an object as Field('year') >= 2015 is one"
+    raise FilterError(f"a filter cannot be of type {type(where).__name__}", hint=hint)
 
 
 def _mode(mode: Mode | str) -> Mode:
@@ -275,7 +286,9 @@ def _weighted(fusing: Fusing) -> Fusing:
     return fusing
 
 
-def _checked(text: str, k: int) -> str:
+def _checked(text: object, k: int) -> str:
+    if not isinstance(text, str):
+        raise UsageError(f"a query is text, and cannot be of type {type(text).__name__}", hint="give a str")
     if not text.strip():
         raise UsageError("the query is empty", hint='moeret query "a question or some words"')
     if not 1 <= k <= MAX_K:

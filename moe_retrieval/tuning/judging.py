@@ -117,6 +117,8 @@ def judge_retrieval(
     named = set(asked.domains) == set(asked.queries)
     evaluations: list[RankingEvaluation] = []
     costs: list[WayCost] = []
+    if asked.queries:  # what is loaded at the first query is not a way's cost
+        retriever.query_many([*asked.queries.values()][:1], k=K, snapshot=snapshot)
     for way in _ways(asked, snapshot, notes):
         answers: dict[str, Answer] = {}
         for name, text in asked.queries.items():

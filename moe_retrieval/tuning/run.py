@@ -108,7 +108,7 @@ def _saved(store: Store, router: Router) -> str:
 def _check(folder: Path, chosen_by: Sequence[JudgedQuery], held: Sequence[JudgedQuery]) -> None:
     if min(len(chosen_by), len(held)) < FEWEST:
         raise UsageError(
-            f"{folder} has {len(chosen_by)} queries to choose by and {len(held)} held out; that is too few",
+            f"{folder} has too few queries: {len(chosen_by)} to choose by and {len(held)} held out",
             hint=f"judge more queries: {FEWEST} of each at least, a hundred are better",
         )
 

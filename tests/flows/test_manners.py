@@ -332,6 +332,13 @@ def test_status_marks_what_is_empty_and_what_is_low(filled: Run, monkeypatch: py
     assert "the index of lung has a recall@10 below 0.98" in done.err
 
 
+def test_no_hits_names_a_domain_that_is_empty(filled: Run, tmp_path: Path) -> None:
+    write(tmp_path / "two.jsonl", [one | {"domain": "lung"} for one in RECORDS])
+    assert filled("index", "two.jsonl", "--domain-field", "domain").code == 0
+    done = filled("query", "heart", "--domain", "heart")
+    assert (done.code, done.err) == (3, "moeret: no hits in heart; --domain NAME searches others\n")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -388,7 +395,7 @@ def test_a_dry_removal_removes_nothing(filled: Run) -> None:
 def test_a_removal_that_is_not_confirmed_removes_nothing(filled: Run, answer: bytes) -> None:
     done = filled("domains", "remove", "heart", stdin=answer)
     assert done.code == 130
-    assert "nothing was changed" in done.err
+    assert "nothing was changed (--yes does not ask)" in done.err
     assert "heart" in filled("domains", "list").out
 
 

@@ -412,10 +412,11 @@ def test_an_expert_in_the_folder_of_the_model_is_refused_with_what_to_do(
     ("old", "new", "message"),
     [
         ("cvd", "skin", "there is a domain 'skin' already"),
-        ("cvd", "cvd", "there is a domain 'cvd' already"),
+        ("cvd", "cvd", "domain 'cvd' has that name; give another one"),
         ("cvd", "Heart Attack", "'Heart Attack' cannot name a domain; did you mean 'heart-attack'"),
         ("cvd", "!", "'!' cannot name a domain"),
         ("cvt", "heart", "unknown domain 'cvt'; did you mean 'cvd'"),
+        ("CVD", "heart", "unknown domain 'CVD'; did you mean 'cvd'"),
     ],
 )
 def test_what_cannot_be_renamed_is_refused(filled: Moeret, old: str, new: str, message: str) -> None:

@@ -32,7 +32,7 @@ _DATE = re.compile(
     r"\s*(\d{4})(?:[-/ ](0?[1-9]|1[0-2])(?:[-/ ](0?[1-9]|[12]\d|3[01]))?(?!\d)"
     r"|(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])?(?!\d)|(?!\d))"
 )
-_WRITTEN = re.compile(r"\s*([A-Za-z_][\w.\-]*)\s*([=~])\s*(.+?)\s*(?:\^\s*([-+]?[\d.]+))?\s*")
+_WRITTEN = re.compile(r"\s*([A-Za-z_][\w.\-]*|`(?:[^`]|``)+`)\s*([=~])\s*(.+?)\s*(?:\^\s*([-+]?[\d.]+))?\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,8 @@ def parse_boost(text: str) -> Boost:
     if found is None:
         raise UsageError(f"the boost {text!r} cannot be read", hint="for example: year~5 or journal=BMJ^0.3")
     field, sign, value, weight = found.groups()
+    if field.startswith("`"):
+        field = field[1:-1].replace("``", "`")
     number = WEIGHT if weight is None else _number(weight)
     if sign == "=":
         return Match(field, value, number)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,6 +180,18 @@ def test_a_function_for_phrasings_that_fails_is_done_without(ask: Ask, retriever
     answer = ask("artery 3", k=4, refine=Refinement(phrasings=broken))[0]
     assert answer.hits == retriever.query("artery 3", k=4).hits
     assert "the service is down" in answer.notes[0]
+
+
+@pytest.mark.parametrize("made", [["an artery", 5], "an artery", None])
+def test_a_function_that_gives_no_texts_is_done_without(ask: Ask, made: Any) -> None:
+    answer = ask("artery 3", k=4, refine=Refinement(phrasings=lambda _text: made))[0]
+    assert len(answer.hits) == 4
+    assert "searched without other phrasings" in answer.notes[0]
+
+
+def test_one_phrasing_is_not_taken_for_a_list_of_letters() -> None:
+    with pytest.raises(UsageError, match="is one text, 'artery'"):
+        Refinement(also="artery")  # type: ignore[arg-type]
 
 
 def test_given_phrasings_belong_to_one_question(ask: Ask) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from moe_retrieval import Document, Encoder, Indexer, Retriever, Store
 from moe_retrieval.errors import FilterError, NothingFoundError, UnknownDomainError, UsageError
+from moe_retrieval.filters import Field
 from moe_retrieval.types import Mode
 
 HEART = [
@@ -87,6 +89,25 @@ def test_a_filter_that_nothing_matches_gives_no_hits(retriever: Retriever) -> No
 def test_an_unknown_field_is_refused(retriever: Retriever) -> None:
     with pytest.raises(FilterError, match="did you mean 'journal'"):
         retriever.query("heart", where="jornal = 'BMJ'")
+
+
+@pytest.mark.parametrize("where", [Field("year"), {"year": 2020}, True])
+def test_what_is_no_filter_is_refused(retriever: Retriever, where: Any) -> None:
+    with pytest.raises(FilterError, match=r"cannot be of type .*; give text, or an object as Field"):
+        retriever.query("heart", where=where)
+
+
+@pytest.mark.parametrize("text", [None, 5, b"heart"])
+def test_a_query_that_is_no_text_is_refused(retriever: Retriever, text: Any) -> None:
+    with pytest.raises(UsageError, match="a query is text"):
+        retriever.query(text)
+
+
+def test_one_text_is_not_taken_for_a_list_of_letters(retriever: Retriever) -> None:
+    with pytest.raises(UsageError, match="what is asked is one text, 'heart'; give a list"):
+        retriever.query_many("heart")
+    with pytest.raises(UsageError, match="the list of domains is one text, 'cvd'"):
+        retriever.query("heart", domains="cvd")
 
 
 def test_a_document_indexed_after_the_first_query_is_found(retriever: Retriever, indexer: Indexer) -> None:

@@ -102,6 +102,8 @@ def test_boosts_as_they_are_written() -> None:
     assert parse_boost(" year ~ 2.5 ^ -0.3 ") == Recency("year", 2.5, -0.3)
     assert parse_boost("journal=N Engl J Med^0.5") == Match("journal", "N Engl J Med", 0.5)
     assert parse_boost("note=a=b~c") == Match("note", "a=b~c")
+    assert parse_boost("`Pub Year`~5") == Recency("Pub Year", 5.0)
+    assert parse_boost("`a``=b`=c^0.5") == Match("a`=b", "c", 0.5)
 
 
 @pytest.mark.parametrize(
