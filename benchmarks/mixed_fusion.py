@@ -284,8 +284,10 @@ def several(held: Held) -> np.ndarray:
     return np.array([len({held.spaces[one.domain] for one in held.routed[at]}) > 1 for at in test])
 
 
-def summary(table: Mapping[str, Mapping[str, np.ndarray]], joined: np.ndarray) -> list[dict]:
-    """Means, routed minus oracle, calibrated minus each rival."""
+def summary(
+    table: Mapping[str, Mapping[str, np.ndarray]], joined: np.ndarray, collections: np.ndarray
+) -> list[dict]:
+    """Means, routed minus oracle, also by the collection of each query, calibrated minus each rival."""
     records = []
     for name, row in table.items():
         where, mode = name.split()
@@ -297,6 +299,10 @@ def summary(table: Mapping[str, Mapping[str, np.ndarray]], joined: np.ndarray) -
             f"{way} - {rival}": bootstrap(row[way] - row[rival]) for way in mine for rival in RIVALS
         }
         if where == "routed":
+            lost = row[mine[0]] - oracle
+            record["minus oracle, by collection"] = {
+                f"{one}, {mine[0]}": bootstrap(lost[collections == one]) for one in dict.fromkeys(collections)
+            }
             record["calibrated minus, of several spaces"] = {
                 f"{way} - {rival}": bootstrap((row[way] - row[rival])[joined])
                 for way in mine
@@ -312,7 +318,12 @@ def spoken(records: list[dict]) -> str:
     for one in records:
         lines.append(f"{one['where']} {one['mode']}")
         lines += [f"    {way:28}{value:.4f}" for way, value in one["ndcg@10"].items()]
-        for head in ("minus oracle", "calibrated minus", "calibrated minus, of several spaces"):
+        for head in (
+            "minus oracle",
+            "minus oracle, by collection",
+            "calibrated minus",
+            "calibrated minus, of several spaces",
+        ):
             for way, (mean, low, high) in one.get(head, {}).items():
                 lines.append(f"    {head}: {way:40}{mean:+.4f} [{low:+.4f}, {high:+.4f}]")
     return "\n".join(lines)
@@ -362,7 +373,7 @@ def main() -> None:
             places=[one for one in PLACES if not (layout.whole and one == "collection")],
             report=lambda line: print(f"{time.perf_counter() - started:.0f} s", line, flush=True),
         )
-        result[name] = summary(found, joined)
+        result[name] = summary(found, joined, np.array([known.asked[at].collection for at in test]))
         print(f"\n{name}\n{spoken(result[name])}", flush=True)
     if given.json:
         given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")
