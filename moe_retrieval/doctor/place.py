@@ -40,7 +40,7 @@ def _space(store: Store) -> Finding:
 def _lease(store: Store) -> Finding:
     found = holder_of(store.place)
     if found is None:
-        return Finding("ok", "writer lease", "free, and never taken")
+        return Finding("ok", "writer lease", "free; nobody has signed it")
     if found.held:
         return Finding("ok", "writer lease", f"held by {found.who}")
     if found.held is None and not found.gone:

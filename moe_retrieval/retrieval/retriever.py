@@ -207,8 +207,10 @@ class Retriever:
             self._opening.release()
 
     def close(self) -> None:
-        """End the search threads and let go of the open generation; the next query opens it again."""
-        self._pool.shutdown()
+        """Let go of the search threads and the open generation; the next query opens it again.
+
+        Queries of other threads end as they began: the old threads end with the last of them.
+        """
         self._pool = _threads()
         self._snapshot = None
 

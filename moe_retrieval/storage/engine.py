@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 _ENGINE_PLACE = re.compile(r",?\s*\S*\.rs:\d+(:\d+)?")
 _FAISS_PLACE = re.compile(r"Error in .*? at \S+\.(cpp|h):\d+: (Error: '.*?' failed: ?)?")
+_RAISED_INSIDE = re.compile(r"External error: (\w+)")
+"""The name of a Python exception that was raised in what the engine called."""
+
 _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("full", ("no space left", "os error 28", "os error 122", "file too large", "os error 27")),
     (
@@ -132,11 +135,21 @@ def _import_aside(name: str) -> None:
 
 @contextlib.contextmanager
 def engine_faults(doing: str) -> Iterator[None]:
-    """Turn an engine failure inside the block into a StoreError; `doing` completes "could not ..."."""
+    """Turn an engine failure inside the block into a StoreError; `doing` completes "could not ...".
+
+    Ctrl-C that comes while the engine reads leaves it as one of its failures; here it is Ctrl-C again.
+    """
     try:
         yield
     except (RuntimeError, ValueError, OSError) as error:
-        raise classify(error, doing=doing) from error
+        raise _interruption(error) or classify(error, doing=doing) from error
+
+
+def _interruption(error: Exception) -> KeyboardInterrupt | None:
+    """What a signal's handler raised inside the engine, which names it and no more."""
+    found = _RAISED_INSIDE.search(str(error))
+    kinds: list[type[KeyboardInterrupt]] = [KeyboardInterrupt, *KeyboardInterrupt.__subclasses__()]
+    return next((kind() for kind in kinds if found and found[1] == kind.__name__), None)
 
 
 def batches_of(

@@ -376,7 +376,7 @@ def test_a_lease_of_a_dead_process_is_told_as_free(moeret: Moeret) -> None:
 
 def test_a_lease_that_nobody_signed_is_told_as_free(moeret: Moeret) -> None:
     (moeret.store.path / "lock").write_text("not signed")
-    assert lease(moeret) == "free, and never taken"
+    assert lease(moeret) == "free; nobody has signed it"
 
 
 def test_nothing_is_repaired_while_another_writes(moeret: Moeret) -> None:

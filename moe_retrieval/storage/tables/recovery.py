@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from moe_retrieval.errors import StoreError
+from moe_retrieval.storage.engine import engine_faults
 from moe_retrieval.storage.tables.table_files import files_of, manifests
 from moe_retrieval.storage.tables.torn import torn_files
 
@@ -34,11 +35,12 @@ def set_torn_versions_aside(folder: Folder, table: str, *, acknowledged: int) ->
 
 def _whole(folder: Folder, table: str, version: int) -> bool:
     try:
-        dataset = folder.dataset(table, version=version)
-        files = files_of(folder, table, dataset)
-        torn = torn_files(folder, table, dataset, files)
-        return not torn and all(_ends_well(folder.local / file.name) for file in files)
-    except (RuntimeError, ValueError, OSError, StoreError):
+        with engine_faults(f"read table {table} at version {version}"):
+            dataset = folder.dataset(table, version=version)
+            files = files_of(folder, table, dataset)
+            torn = torn_files(folder, table, dataset, files)
+            return not torn and all(_ends_well(folder.local / file.name) for file in files)
+    except StoreError:
         return False
 
 

@@ -190,6 +190,14 @@ def test_many_threads_open_one_snapshot(retriever: Retriever) -> None:
     assert len({id(snapshot) for snapshot in snapshots}) == 1
 
 
+def test_queries_of_other_threads_outlive_a_closing(retriever: Retriever) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(retriever.query, "artery", domains=["cvd"]) for _ in range(60)]
+        while not all(one.done() for one in asked):
+            retriever.close()
+    assert all(one.result().hits == asked[0].result().hits for one in asked)
+
+
 def test_a_closed_retriever_answers_again(retriever: Retriever) -> None:
     before = retriever.query("artery", domains=["cvd"]).hits
     retriever.close()

@@ -56,3 +56,20 @@ def test_of_a_message_of_faiss_only_what_it_means_is_kept() -> None:
         "Error: 'ret == (1)' failed: write error in a.faiss"
     )
     assert plain(RuntimeError(text)) == "write error in a.faiss"
+
+
+class Stopped(KeyboardInterrupt):
+    """As a program raises it that tells its signals apart."""
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Stopped])
+def test_ctrl_c_inside_the_engine_stays_ctrl_c(kind: type[KeyboardInterrupt]) -> None:
+    with pytest.raises(KeyboardInterrupt) as caught, engine_faults("read"):
+        raise ValueError(f"External error: {kind.__name__}{PLACE}")
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize("text", ["no field named KeyboardInterrupt", "External error: lost connection"])
+def test_what_only_reads_like_it_is_a_failure(text: str) -> None:
+    with pytest.raises(StoreError), engine_faults("read"):
+        raise ValueError(text)
