@@ -10,7 +10,7 @@ named, `LAYOUT-experts`: a copy in which the named domains are embedded again, e
   in all).
 - `whole`: the same, each collection is one domain.
 - `wide`: each of nine collections is one: all of DATA that have queries, but evidence_inference, whose
-  documents are what cocitation_titles asks with. Nothing was chosen on the three that are new here.
+  documents are what cocitation_titles asks with. Nothing was ever chosen on healthver and scitldr.
 
 A document's or query's id begins with its collection. A query belongs to the validation half where the first
 bit of the sha256 of its id is 0, else to the test half: the split is this sentence, so it was there before
