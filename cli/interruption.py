@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
 EXIT_CODE = 130
+
+_AGAIN = 0.02
+"""Seconds after which a signal is heard again that came where nothing can be raised."""
 
 
 class InterruptedRun(Exception):  # noqa: N818 - no error: the user asked for it
@@ -25,9 +30,10 @@ class Terminated(KeyboardInterrupt):
 
 @dataclass(slots=True)
 class Heard:
-    """Which signal came first; none: 0."""
+    """Which signal came first; none: 0. `heeded`: those that are heard."""
 
     first: int = 0
+    heeded: list[int] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -41,10 +47,15 @@ class Heard:
     def hear(self, number: int, _frame: FrameType | None) -> None:
         """Raise in the main thread, once: the next signal is left to the system, which ends the process."""
         self.first = number
-        for one in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(one) == self.hear:
-                signal.signal(one, signal.SIG_DFL)
+        for one in self.heeded:
+            signal.signal(one, signal.SIG_DFL)
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    def hear_again(self) -> None:
+        """The signal came while an object was finalised, and what it raised there was lost."""
+        for one in self.heeded:
+            signal.signal(one, self.hear)
+        threading.Timer(_AGAIN, os.kill, (os.getpid(), self.first)).start()
 
 
 @contextmanager
@@ -56,10 +67,18 @@ def heeding() -> Iterator[Heard]:
         before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
     for one, handler in before.items():
         if handler in (signal.SIG_DFL, signal.default_int_handler):
+            heard.heeded.append(one)
             signal.signal(one, heard.hear)
+    elsewhere = sys.unraisablehook
+
+    def unraised(lost: sys.UnraisableHookArgs) -> None:
+        heard.hear_again() if isinstance(lost.exc_value, KeyboardInterrupt) else elsewhere(lost)
+
+    sys.unraisablehook = unraised
     try:
         yield heard
     finally:
+        sys.unraisablehook = elsewhere
         for one, handler in before.items():
             signal.signal(one, handler)
 

@@ -189,6 +189,30 @@ with heeding():
 """
 
 
+FINALISED = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from moeret_cli.interruption import heeding
+
+class Last:
+    def __del__(self):
+        signal.raise_signal(signal.Signals[sys.argv[1]])
+
+with heeding() as heard:
+    try:
+        Last()
+        time.sleep(60)
+    except KeyboardInterrupt:
+        sys.exit(heard.exit_code)
+"""
+
+
+@pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_that_comes_while_an_object_is_finalised_is_not_lost(sent: str, code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", FINALISED, sent], capture_output=True, timeout=50)
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_at_once(first: signal.Signals) -> None:
     process = subprocess.Popen([sys.executable, "-c", SLOW_TO_END], stdout=subprocess.PIPE)
